@@ -1,0 +1,264 @@
+"""Every exception conductor-ai raises, drawn as one tree.
+
+    ConductorError
+    ├── UsageError            the caller asked for something that cannot be: mend the request
+    │   ├── UnknownModel, ModelForbidden, MissingKey, UnpricedModel
+    │   ├── UnknownTool, MissingExtra
+    │   └── InvalidInput
+    ├── ProviderError         the model's service did not give an answer
+    │   ├── KeyRefused, OutOfCredit, RequestRefused
+    │   ├── RateLimited, ProviderUnavailable, ProviderTimeout
+    │   ├── MalformedReply, TruncatedReply
+    │   └── AnswerRefused, AnswerCut
+    ├── SessionError
+    │   ├── SessionNotFound, SessionBusy, OwnershipLost
+    │   └── InvalidTransition
+    ├── ApprovalError
+    │   └── ApprovalNotFound, ApprovalAlreadyDecided, ApprovalVoid
+    ├── StorageError
+    │   └── StoreUnavailable, StoreCorrupt, MigrationError
+    ├── PluginError
+    │   └── DuplicateTool, InvalidTool
+    └── AuditUnavailable
+
+A class exists because somebody reacts to it differently. `code` is part of the HTTP and JSON contract and never changes
+once released. `retryable` promises that the same call, unchanged, may succeed later. `resumable` says that a session
+which failed with it may be resumed, at once or after a person has mended the cause. `hint` is one line on what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ConductorError(Exception):
+    """Root of the tree. `str(error)` is one line for a person; facts are attributes."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+    resumable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(ConductorError):
+    code = "usage"
+
+
+class InvalidInput(UsageError):
+    code = "invalid_input"
+
+
+class UnknownModel(UsageError):
+    code = "unknown_model"
+
+
+class ModelForbidden(UsageError):
+    """The model is refused as a matter of policy: OpenAI models, or the demo model in production."""
+
+    code = "model_forbidden"
+
+
+class MissingKey(UsageError):
+    code = "missing_key"
+
+
+class UnpricedModel(UsageError):
+    """A money limit was set on a model without a known price."""
+
+    code = "unpriced_model"
+
+
+class UnknownTool(UsageError):
+    code = "unknown_tool"
+
+
+class MissingExtra(UsageError):
+    """A feature needs an optional dependency; the hint is the exact install command."""
+
+    code = "missing_extra"
+
+
+class ProviderError(ConductorError):
+    code = "provider_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str,
+        model: str,
+        status: int | None = None,
+        request_id: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.provider = provider
+        self.model = model
+        self.status = status
+        self.request_id = request_id
+
+
+class KeyRefused(ProviderError):
+    code = "key_refused"
+    resumable = True
+
+
+class OutOfCredit(ProviderError):
+    code = "out_of_credit"
+    resumable = True
+
+
+class RequestRefused(ProviderError):
+    """The provider understood the request and refuses it; the same request will be refused again."""
+
+    code = "request_refused"
+
+
+class RateLimited(ProviderError):
+    """The provider asked us to wait `retry_after_s` seconds; None where it named no delay."""
+
+    code = "rate_limited"
+    retryable = True
+    resumable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str,
+        model: str,
+        retry_after_s: float | None,
+        status: int | None = 429,
+        request_id: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, provider=provider, model=model, status=status, request_id=request_id, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class ProviderUnavailable(ProviderError):
+    """Connection refused or reset, overload, or a 5xx."""
+
+    code = "provider_unavailable"
+    retryable = True
+    resumable = True
+
+
+class ProviderTimeout(ProviderError):
+    code = "provider_timeout"
+    retryable = True
+    resumable = True
+
+
+class MalformedReply(ProviderError):
+    """The reply lacks a field we need, or is not what the wire promises."""
+
+    code = "malformed_reply"
+    retryable = True
+    resumable = True
+
+
+class TruncatedReply(ProviderError):
+    """The reply ended before its terminal mark. A cut reply is never an answer."""
+
+    code = "truncated_reply"
+    retryable = True
+    resumable = True
+
+
+class AnswerRefused(ProviderError):
+    """The model or its provider declined to answer."""
+
+    code = "answer_refused"
+
+
+class AnswerCut(ProviderError):
+    """The answer reached its token limit before its end; what came is in the log, but it is not an answer."""
+
+    code = "answer_cut"
+
+
+class SessionError(ConductorError):
+    code = "session_error"
+
+
+class SessionNotFound(SessionError):
+    code = "session_not_found"
+
+
+class SessionBusy(SessionError):
+    """Another live process drives the session."""
+
+    code = "session_busy"
+    retryable = True
+
+    def __init__(self, message: str, *, pid: int | None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.pid = pid
+
+
+class OwnershipLost(SessionError):
+    """Somebody else took the session over; this writer must leave quietly and write nothing more."""
+
+    code = "ownership_lost"
+
+
+class InvalidTransition(SessionError):
+    code = "invalid_transition"
+
+
+class ApprovalError(ConductorError):
+    code = "approval_error"
+
+
+class ApprovalNotFound(ApprovalError):
+    code = "approval_not_found"
+
+
+class ApprovalAlreadyDecided(ApprovalError):
+    code = "approval_already_decided"
+
+
+class ApprovalVoid(ApprovalError):
+    """The arguments are no longer the ones that the approval was asked for."""
+
+    code = "approval_void"
+
+
+class StorageError(ConductorError):
+    code = "storage_error"
+    resumable = True
+
+
+class StoreUnavailable(StorageError):
+    code = "store_unavailable"
+    retryable = True
+
+
+class StoreCorrupt(StorageError):
+    code = "store_corrupt"
+
+
+class MigrationError(StorageError):
+    code = "migration_error"
+
+
+class PluginError(ConductorError):
+    code = "plugin_error"
+
+
+class DuplicateTool(PluginError):
+    code = "duplicate_tool"
+
+
+class InvalidTool(PluginError):
+    code = "invalid_tool"
+
+
+class AuditUnavailable(ConductorError):
+    """An action could not be recorded, so it did not happen."""
+
+    code = "audit_unavailable"

@@ -1,0 +1,173 @@
+"""The durable facts of a session's log: their names, and the shape of each payload.
+
+`session_events(session_id, seq, type, payload, created_at)` is checkpoint, stream, audit source and replay at once.
+Payloads are JSON text. Inside the loop they are plain dictionaries of the shapes below; nothing validates them there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, NotRequired, TypedDict
+
+
+class EventType(StrEnum):
+    SESSION_CREATED = "session.created"
+    MESSAGE_ADDED = "message.added"
+    MODEL_COMPLETED = "model.completed"
+    TOOL_STARTED = "tool.started"
+    TOOL_COMPLETED = "tool.completed"
+    APPROVAL_REQUESTED = "approval.requested"
+    APPROVAL_DECIDED = "approval.decided"
+    SESSION_PAUSED = "session.paused"
+    SESSION_RESUMED = "session.resumed"
+    SESSION_CANCEL_REQUESTED = "session.cancel_requested"
+    SESSION_COMPLETED = "session.completed"
+    SESSION_FAILED = "session.failed"
+    SESSION_CANCELLED = "session.cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the log. `seq` starts at 1 and has no gap; `created_at` is ISO 8601 UTC."""
+
+    session_id: str
+    seq: int
+    type: EventType
+    payload: dict[str, Any]
+    created_at: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "session_id": self.session_id,
+            "seq": self.seq,
+            "type": self.type.value,
+            "payload": self.payload,
+            "created_at": self.created_at,
+        }
+
+
+class SessionCreated(TypedDict):
+    """Everything needed to drive the session again; tools are names, limits as `Limits.to_dict`."""
+
+    org_id: str
+    agent: str | None
+    model: str
+    tools: list[str]
+    instructions: str | None
+    limits: dict[str, Any]
+    pre_approved: list[str]
+
+
+class MessageAdded(TypedDict):
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class ToolCallPayload(TypedDict):
+    call_id: str
+    name: str
+    arguments: dict[str, Any] | None
+    raw_arguments: NotRequired[str]
+    provider_call_id: NotRequired[str]
+
+
+class WirePayload(TypedDict):
+    provider: str
+    turn: Any
+
+
+class ModelCompleted(TypedDict):
+    """One model call. `cost_usd` is a string, None where no price is known; `turn` of `wire` is the provider's own."""
+
+    step_no: int
+    model: str
+    answered_by: str
+    content: str
+    reasoning: NotRequired[str]
+    tool_calls: list[ToolCallPayload]
+    stop_reason: str
+    usage: dict[str, int]
+    cost_usd: str | None
+    duration_ms: float
+    request_id: NotRequired[str]
+    wire: WirePayload
+
+
+class ToolStarted(TypedDict):
+    """Intent: durable before the tool runs. `effect` as the tool declared it."""
+
+    step_no: int
+    call_id: str
+    name: str
+    effect: str
+    idempotency_key: str
+
+
+class ToolOutcome(StrEnum):
+    """How a tool call ended. `unknown`: it was started, may have acted, and must not be repeated blindly."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    NOT_RUN = "not_run"
+
+
+class ToolCompleted(TypedDict):
+    """`result` is whole, however little of it the model is shown."""
+
+    step_no: int
+    call_id: str
+    name: str
+    outcome: str
+    result: Any
+    error: str | None
+    execution_time_ms: float
+
+
+class ApprovalRequested(TypedDict):
+    """`arguments_hash` covers session, step, call, tool and the exact arguments."""
+
+    approval_id: str
+    step_no: int
+    call_id: str
+    tool_name: str
+    arguments: dict[str, Any]
+    arguments_hash: str
+
+
+class ApprovalDecidedPayload(TypedDict):
+    """`approval_id` is None where the tool was approved before the run."""
+
+    approval_id: str | None
+    call_id: str
+    tool_name: str
+    arguments_hash: str
+    decision: Literal["approved", "denied", "void"]
+    by: str
+    reason: str | None
+
+
+class SessionCompleted(TypedDict):
+    """The answer is the `content` of this step."""
+
+    step_no: int
+
+
+class SessionPaused(TypedDict):
+    reason: str
+    detail: str
+
+
+class SessionResumed(TypedDict):
+    segment_no: int
+    limits: dict[str, Any]
+
+
+class SessionFailed(TypedDict):
+    code: str
+    message: str
+    hint: str | None
+    retryable: bool
+    resumable: bool

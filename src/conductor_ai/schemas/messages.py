@@ -1,0 +1,141 @@
+"""What goes to a model and what comes back, in our own words: no provider's wire form appears here, except as a
+fragment that its provider wrote and reads back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from conductor_ai.errors import InvalidInput
+from conductor_ai.schemas.usage import Usage
+
+
+class Role(StrEnum):
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class StopReason(StrEnum):
+    END_TURN = "end_turn"
+    TOOL_USE = "tool_use"
+    MAX_TOKENS = "max_tokens"
+    STOP_SEQUENCE = "stop_sequence"
+    PAUSE_TURN = "pause_turn"
+    REFUSAL = "refusal"
+    CONTENT_FILTER = "content_filter"
+    CONTEXT_WINDOW = "context_window"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call the model asked for.
+
+    `call_id` is ours: unique in the session and usable with every provider. `provider_call_id` is the one under which
+    `provider` knows the call, None where it gave none; another provider may refuse it. `provider` None: whoever is
+    asked. `arguments` is None where `raw_arguments`, the text as it came, is not a JSON object.
+    """
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any] | None
+    raw_arguments: str | None = None
+    provider_call_id: str | None = None
+    provider: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReply:
+    """The answer to one tool call, as the model reads it: `content` is text, capped and free of secrets."""
+
+    call: ToolCall
+    content: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WireTurn:
+    """An assistant turn exactly as `provider` wants to see it again: one JSON value of its own wire form."""
+
+    provider: str
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of the conversation.
+
+    A user message has `content`; an assistant message `content`, `tool_calls` and the provider's `wire` form; a tool
+    message has the `tool_replies` to all calls of the assistant turn before it, in call order.
+    """
+
+    role: Role
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_replies: tuple[ToolReply, ...] = ()
+    wire: WireTurn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResponse:
+    """One complete answer of a model.
+
+    `tool_calls` carry no `call_id` of ours yet (""): the loop numbers them. `answered_by` is the model id in the
+    answer, which may differ from the one asked. `billed_cost_usd` is the provider's own figure where it gives one.
+    """
+
+    content: str
+    tool_calls: tuple[ToolCall, ...]
+    stop_reason: StopReason
+    usage: Usage
+    wire: WireTurn
+    answered_by: str
+    reasoning: str = ""
+    billed_cost_usd: Decimal | None = None
+    request_id: str | None = None
+
+
+def parse_messages(messages: Sequence[Message | Mapping[str, Any]]) -> tuple[str | None, list[Message]]:
+    """What a caller passes as `messages`, checked: (instructions from leading system messages, the conversation).
+
+    The conversation starts and ends with a user message and holds text only.
+    Raises: InvalidInput naming the message that is wrong.
+    """
+    system: list[str] = []
+    conversation: list[Message] = []
+    for index, message in enumerate(messages):
+        role, content = _role_and_text(message, index)
+        if role == "system":
+            if conversation:
+                raise InvalidInput(f"messages[{index}]: a system message may only stand first; use instructions")
+            system.append(content)
+        else:
+            conversation.append(Message(Role(role), content))
+    if not conversation or conversation[-1].role is not Role.USER or conversation[0].role is not Role.USER:
+        raise InvalidInput("messages must start and end with a user message")
+    return "\n\n".join(system) or None, conversation
+
+
+def _role_and_text(message: Message | Mapping[str, Any], index: int) -> tuple[str, str]:
+    if isinstance(message, Message):
+        if message.role is Role.TOOL or message.tool_calls:
+            raise InvalidInput(f"messages[{index}]: tool calls and their replies come from a session, not a caller")
+        return message.role.value, message.content
+    if not isinstance(message, Mapping):
+        raise InvalidInput(f"messages[{index}] must be an object with role and content")
+    role, content = message.get("role"), message.get("content")
+    if role not in ("system", "user", "assistant"):
+        raise InvalidInput(f"messages[{index}]: role must be system, user or assistant, got {role!r}")
+    if isinstance(content, list) and all(_is_text_part(part) for part in content):
+        content = "\n".join(part["text"] for part in content)
+    if not isinstance(content, str) or not content:
+        raise InvalidInput(f"messages[{index}]: content must be text that is not empty")
+    return role, content
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
