@@ -1,0 +1,25 @@
+"""Models and prices: what can be named, what it costs, and which one to take."""
+
+from conductor_ai.model_catalog.catalog import Catalog, default_catalog, get_model, list_models, select_model
+from conductor_ai.model_catalog.model import Budget, ModelInfo, ModelProvider, Task, retirement_warning
+from conductor_ai.model_catalog.policy import refuse_forbidden
+from conductor_ai.model_catalog.pricing import LongPromptRates, Price, Rates, cost_usd, reserve_usd
+
+__all__ = [
+    "Budget",
+    "Catalog",
+    "LongPromptRates",
+    "ModelInfo",
+    "ModelProvider",
+    "Price",
+    "Rates",
+    "Task",
+    "cost_usd",
+    "default_catalog",
+    "get_model",
+    "list_models",
+    "refuse_forbidden",
+    "reserve_usd",
+    "retirement_warning",
+    "select_model",
+]

@@ -1,0 +1,233 @@
+"""The environment as typed values: what `conductor` reads from variables and from `.env` of the current folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from conductor_ai.errors import InvalidInput, MissingKey, ModelForbidden
+from conductor_ai.model_catalog import Catalog, ModelInfo, ModelProvider
+
+MODELS_FILE = "models.toml"
+
+# Text this short is no secret worth hiding (`LOCAL_LLM_API_KEY=x`), and hiding it would garble everything else.
+_MIN_SECRET_CHARS = 6
+
+# A default model that goes within this time gives way to its successor.
+_RETIRING_SOON = timedelta(days=30)
+
+_KEY_FIELDS = {
+    ModelProvider.ANTHROPIC: "anthropic_api_key",
+    ModelProvider.OPENROUTER: "openrouter_api_key",
+    ModelProvider.GEMINI: "google_api_key",
+    ModelProvider.LOCAL: "local_llm_base_url",
+}
+
+
+class Settings(BaseSettings):
+    """Every variable conductor-ai reads. Made by `load`, which turns a bad value into one clear line."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_file=".env",  # looked for when the settings are loaded, in the folder that is current then
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
+
+    anthropic_api_key: SecretStr | None = Field(default=None, description="key for Claude models")
+    openrouter_api_key: SecretStr | None = Field(default=None, description="key for DeepSeek, Qwen, Kimi and others")
+    google_api_key: SecretStr | None = Field(default=None, description="key for Gemini models")
+    conductor_model: str | None = Field(default=None, description="model to use when none is named")
+    local_llm_base_url: str | None = Field(
+        default=None, description="chat-completions server for local/<model>, such as http://localhost:11434/v1"
+    )
+    local_llm_api_key: SecretStr | None = Field(default=None, description="key for that server, if it wants one")
+    conductor_home: Path = Field(
+        default=Path(".conductor"), description="folder of the embedded database and of models.toml"
+    )
+    conductor_plugins_dir: Path = Field(default=Path("plugins"), description="folder of your plugins")
+    app_env: Literal["development", "production"] = Field(
+        default="development",
+        description="development or production; production refuses keyless use and the demo model",
+    )
+    redis_url: SecretStr | None = Field(default=None, description="Redis for hot state, such as redis://localhost:6379")
+    supabase_url: str | None = Field(default=None, description="Supabase project that audit rows are copied to")
+    supabase_service_key: SecretStr | None = Field(default=None, description="service key for that project")
+    anthropic_base_url: str = Field(
+        default="https://api.anthropic.com", description="replaces Anthropic's public address"
+    )
+    openrouter_base_url: str = Field(
+        default="https://openrouter.ai/api/v1", description="replaces OpenRouter's public address; ends in /api/v1"
+    )
+    gemini_base_url: str = Field(
+        default="https://generativelanguage.googleapis.com", description="replaces Gemini's public address"
+    )
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Read the environment, then `.env` for what it leaves out. An empty value counts as not set.
+
+        Raises: InvalidInput, in one line that names the variable and never shows a secret.
+        """
+        try:
+            return cls()
+        except ValidationError as exc:
+            # `from None`: the original carries the values, and would show them in a traceback.
+            raise InvalidInput("; ".join(_complaint(error) for error in exc.errors(include_input=False))) from None
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
+            raise InvalidInput(f".env cannot be read: {reason}") from exc
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blank_is_not_set(cls, data: dict[str, Any]) -> dict[str, Any]:
+        stripped = {name: value.strip() if isinstance(value, str) else value for name, value in data.items()}
+        return {name: value for name, value in stripped.items() if value != ""}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_line(cls, value: object) -> object:
+        # A key with a line break in it would end up in a header.
+        if isinstance(value, str) and not value.isprintable():
+            raise ValueError("must be one line of plain text")
+        return value
+
+    @field_validator(
+        "anthropic_base_url", "openrouter_base_url", "gemini_base_url", "local_llm_base_url", "supabase_url"
+    )
+    @classmethod
+    def _web_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an address that begins with http:// or https://")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("must be a plain address: no user name, no password, nothing after ? or #")
+        return value.rstrip("/")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("conductor_home", "conductor_plugins_dir")
+    @classmethod
+    def _expanded(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @property
+    def models_file(self) -> Path:
+        """Where a user's own models are, if there are any; pass it to `Catalog.load`."""
+        return self.conductor_home / MODELS_FILE
+
+    def is_set(self, variable: str) -> bool:
+        """Whether the environment or `.env` gave this variable a value."""
+        return variable.lower() in self.model_fields_set
+
+    def secrets(self) -> list[str]:
+        """Every text that must not appear in a log, a record or an error, longest first."""
+        values = [value for _, value in self if isinstance(value, SecretStr)]
+        found = {value.get_secret_value() for value in values if value is not self.redis_url}
+        if self.redis_url is not None:
+            password = urlsplit(self.redis_url.get_secret_value()).password or ""
+            found |= {password, unquote(password)}
+        return sorted((text for text in found if len(text) >= _MIN_SECRET_CHARS), key=lambda text: (-len(text), text))
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable as people meet it. `default` is empty where there is none."""
+
+    name: str
+    meaning: str
+    default: str
+    is_secret: bool
+
+
+VARIABLES: tuple[Variable, ...] = tuple(
+    Variable(
+        name=name.upper(),
+        meaning=field.description or "",
+        default="" if field.default is None else str(field.default),
+        is_secret=field.annotation == SecretStr | None,
+    )
+    for name, field in Settings.model_fields.items()
+)
+
+
+def env_example() -> str:
+    """The text of `.env.example`: every variable with its meaning, set to its default."""
+    head = "# Copy to .env. Whatever stays empty counts as not set; variables of the environment win over this file.\n"
+    return head + "".join(f"\n# {one.meaning}\n{one.name}={one.default}\n" for one in VARIABLES)
+
+
+def default_model(settings: Settings, catalog: Catalog, *, today: date | None = None) -> ModelInfo:
+    """The model to use when nobody names one.
+
+    `CONDUCTOR_MODEL` where it is set, key or no key; else the first of the catalog's defaults whose provider has a key,
+    or its successor where it retires within a month of `today` (default: today, UTC).
+
+    Raises: MissingKey without any key, InvalidInput where only a local server is known, UnknownModel or ModelForbidden
+        for what `CONDUCTOR_MODEL` says.
+    """
+    if settings.conductor_model is not None:
+        return catalog.get_model(settings.conductor_model)
+    day = today or datetime.now(UTC).date()
+    for model in catalog.defaults:
+        if _has_key(model, settings):
+            return _staying(model, settings, catalog, day)
+    if settings.local_llm_base_url is not None:
+        raise InvalidInput(
+            "LOCAL_LLM_BASE_URL is set, but no model is named",
+            hint="set CONDUCTOR_MODEL=local/<name>, with a name your server knows",
+        )
+    raise MissingKey(
+        "no model can be reached: no key is set",
+        hint="set ANTHROPIC_API_KEY, OPENROUTER_API_KEY or GOOGLE_API_KEY (in .env or the environment), "
+        "or see it work without a key: conductor demo",
+    )
+
+
+def require_key(model: ModelInfo, settings: Settings) -> None:
+    """Check that calls to `model` can be made with these settings.
+
+    Raises: MissingKey that names the variable; ModelForbidden for the demo model in production.
+    """
+    if model.provider is ModelProvider.DEMO and settings.app_env == "production":
+        raise ModelForbidden(
+            f"model {model.id!r} is refused: it is a script, and APP_ENV is production",
+            hint="name a real model, or set APP_ENV=development",
+        )
+    if not _has_key(model, settings):
+        variable = _KEY_FIELDS[model.provider].upper()
+        raise MissingKey(f"{model.id} needs {variable}, which is not set", hint=f"set {variable} in .env")
+
+
+def _has_key(model: ModelInfo, settings: Settings) -> bool:
+    field = _KEY_FIELDS.get(model.provider)
+    return field is None or getattr(settings, field) is not None
+
+
+def _staying(model: ModelInfo, settings: Settings, catalog: Catalog, day: date) -> ModelInfo:
+    while model.retires_on is not None and model.retires_on - day <= _RETIRING_SOON and model.successor:
+        successor = catalog.get_model(model.successor)
+        if not _has_key(successor, settings):
+            break
+        model = successor
+    return model
+
+
+def _complaint(error: Any) -> str:
+    name = str(error["loc"][0]).upper() if error["loc"] else "settings"
+    return f"{name} {error['msg'].removeprefix('Value error, ').replace('Input should be', 'must be')}"
