@@ -1,0 +1,112 @@
+"""Log lines: to stderr, readable in development, JSON in production, with session and org, without secrets."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TextIO
+
+from conductor_ai.observability.redaction import Redactor
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger, Processor
+
+# structlog is imported where it is needed: a command that logs nothing does not wait for it.
+
+_session: ContextVar[tuple[str, str] | None] = ContextVar("conductor_log_session", default=None)
+
+
+@contextmanager
+def bind_session(session_id: str, org_id: str) -> Iterator[None]:
+    """Log lines written within, and in tasks started within, name the session and its org."""
+    token = _session.set((session_id, org_id))
+    try:
+        yield
+    finally:
+        _session.reset(token)
+
+
+def get_logger(name: str) -> FilteringBoundLogger:
+    """A structlog logger over the standard library's: before `configure`, the host program's settings hold."""
+    import structlog
+
+    logger: FilteringBoundLogger = structlog.wrap_logger(logging.getLogger(name))
+    return logger
+
+
+def configure(app_env: str, redactor: Redactor, level: str = "INFO", *, stream: TextIO | None = None) -> None:
+    """Send all log lines of the process, other libraries' too, to `stream` (standard error if left out).
+
+    Lines are JSON where `app_env` is `production`. Calling it again replaces the former settings.
+    """
+    import structlog
+
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        _add_session,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            *shared,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.processors.StackInfoRenderer(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = _Handler(sys.stderr if stream is None else stream)
+    rendering: list[Processor]
+    if app_env == "production":
+        rendering = [structlog.processors.format_exc_info, _json_line(redactor)]
+    else:
+        colors = handler.stream.isatty()
+        # Local variables of a traceback are never shown: they hold what nobody registered as a secret.
+        console = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+        rendering = [console, _clean_line(redactor)]
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    root = logging.getLogger()
+    for former in [former for former in root.handlers if isinstance(former, _Handler)]:
+        root.removeHandler(former)
+    root.addHandler(handler)
+    root.setLevel(level)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours, to be found again by the next `configure`."""
+
+
+def _add_session(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    bound = _session.get()
+    if bound is not None:
+        event.setdefault("session_id", bound[0])
+        event.setdefault("org_id", bound[1])
+    return event
+
+
+def _json_line(redactor: Redactor) -> Processor:
+    from conductor_ai.observability.values import record_json
+
+    def render(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
+        return redactor.clean_log_json(record_json(dict(event)))
+
+    return render
+
+
+def _clean_line(redactor: Redactor) -> Processor:
+    def clean(logger: object, method: str, line: Any) -> str:
+        return redactor.clean_log(str(line))
+
+    return clean
