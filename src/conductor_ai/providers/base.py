@@ -1,0 +1,59 @@
+"""The provider port: to the wire, call, from the wire. Retries, fallback, prices and logging have rooms of their own.
+
+An adapter turns our vocabulary into bytes in three pieces, so that the loop can keep them: the *head* (model,
+instructions, tools, parameters) is built once for all sessions of a runner, each *turn* once when it happens, and a
+call only joins what is there. That keeps the CPU cost of step 200 that of step 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from conductor_ai.schemas.messages import Message, ModelResponse
+from conductor_ai.sdk.base import ToolDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """What stays the same from call to call. `model` is the provider's own id, `max_output_tokens` bounds an answer."""
+
+    model: str
+    instructions: str | None
+    tools: tuple[ToolDefinition, ...]
+    max_output_tokens: int
+
+
+class ModelRequest(NamedTuple):
+    """One call. `head` and `turns`, at least one, are what this provider's `encode_head` and `encode_turn` returned."""
+
+    model: str
+    head: bytes
+    turns: Sequence[bytes]
+
+
+class Provider(Protocol):
+    """One model service. An instance belongs to one process, serves any number of concurrent calls and holds no
+    session's state; who opened it closes its HTTP session."""
+
+    @property
+    def name(self) -> str:
+        """The word that stands in `WireTurn.provider`: anthropic, gemini, openrouter, local or demo."""
+        ...
+
+    def encode_head(self, spec: HeadSpec) -> bytes:
+        """The unchanging part of the request."""
+        ...
+
+    def encode_turn(self, message: Message) -> bytes:
+        """One message in this provider's wire form, without spare room.
+
+        An assistant message whose `wire` is this provider's own goes back unchanged; any other is rebuilt from its
+        text and calls, under `ToolCall.call_id` where there is no `provider_call_id` of this provider.
+        """
+        ...
+
+    async def complete(self, request: ModelRequest) -> ModelResponse:
+        """One whole answer. Raises: a subclass of ProviderError."""
+        ...

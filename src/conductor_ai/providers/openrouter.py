@@ -1,0 +1,110 @@
+"""OpenRouter: POST /api/v1/chat/completions. Source: OpenRouter API reference, "Chat completions" and "Errors"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+
+from conductor_ai.errors import ProviderError
+from conductor_ai.providers import chat_completions
+from conductor_ai.providers.base import HeadSpec, ModelRequest
+from conductor_ai.providers.failures import Failures, Timeouts
+from conductor_ai.providers.http import ProviderHTTP, base_address, key_of
+from conductor_ai.schemas.messages import Message, ModelResponse
+
+NAME = "openrouter"
+DEFAULT_BASE_URL = "https://openrouter.ai/api/v1"
+_UPSTREAM_FAILED = 502
+
+
+class OpenRouterProvider:
+    """`base_url` is where `/chat/completions` begins; it ends in `/api/v1`."""
+
+    name = NAME
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        *,
+        api_key: str,
+        base_url: str = DEFAULT_BASE_URL,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        key = key_of(api_key, "OPENROUTER_API_KEY")
+        self._url = base_address(base_url, "OPENROUTER_BASE_URL") / "chat/completions"
+        self._http = ProviderHTTP(
+            http,
+            headers={"Authorization": f"Bearer {key}"},
+            failures=Failures(NAME, "OPENROUTER_API_KEY", "OPENROUTER_BASE_URL", key, _meaning),
+            timeouts=timeouts or Timeouts(),
+        )
+
+    def encode_head(self, spec: HeadSpec) -> bytes:
+        # Without this, a host that ignores tools may answer.
+        extra = {"provider": {"require_parameters": True}} if spec.tools else {}
+        return chat_completions.encode_head(spec, extra)
+
+    def encode_turn(self, message: Message) -> bytes:
+        return chat_completions.encode_turn(NAME, message)
+
+    async def complete(self, request: ModelRequest) -> ModelResponse:
+        return await self._http.ask(self._url, request, self._read)
+
+    def _read(self, data: dict[str, Any], headers: Mapping[str, str], model: str) -> ModelResponse:
+        if data.get("error"):
+            raise self._failed(data, headers, model)
+        choice = data["choices"][0]
+        if choice.get("error") or choice.get("finish_reason") == "error":
+            raise self._failed(choice, headers, model)
+        message = choice["message"]
+        content, calls, wire = chat_completions.read_turn(NAME, message)
+        usage = data.get("usage") or {}
+        return ModelResponse(
+            content=content,
+            tool_calls=calls,
+            stop_reason=chat_completions.stop_reason(choice.get("finish_reason"), calls),
+            usage=chat_completions.usage(usage),
+            wire=wire,
+            answered_by=data.get("model") or model,
+            reasoning=message.get("reasoning") or "",
+            billed_cost_usd=_billed(usage),
+            request_id=data.get("id") or headers.get("x-generation-id"),
+        )
+
+    def _failed(self, body: dict[str, Any], headers: Mapping[str, str], model: str) -> ProviderError:
+        """Once a model has begun, the status stays 200 and the error, with the status it means, is in the body."""
+        error = body.get("error")
+        code = error.get("code") if isinstance(error, dict) else None
+        status = code if isinstance(code, int) and 400 <= code < 600 else _UPSTREAM_FAILED
+        return self._http.failures.refusal(status, body if error else None, headers, model)
+
+
+def _meaning(status: int, error: Mapping[str, Any]) -> int:
+    """A 403 is a spent limit of the key, a prompt that moderation flagged, or a key without the right to call."""
+    if status != 403:
+        return status
+    given = error.get("metadata")
+    metadata = given if isinstance(given, dict) else {}
+    message = str(error.get("message")).lower()
+    if "limit_source" in metadata or "limit exceeded" in message:
+        return 402
+    if "reasons" in metadata or "flagged_input" in metadata or any(word in message for word in _DECLINED):
+        return 400
+    return status
+
+
+_DECLINED = ("moderation", "flagged", "blocked")
+
+
+def _billed(usage: dict[str, Any]) -> Decimal | None:
+    """US dollars. Under a key of one's own at the host, `cost` is OpenRouter's fee and the host bills its part."""
+    cost = usage.get("cost")
+    if cost is None:
+        return None
+    if not usage.get("is_byok"):
+        return Decimal(str(cost))
+    upstream = (usage.get("cost_details") or {}).get("upstream_inference_cost")
+    return None if upstream is None else Decimal(str(cost)) + Decimal(str(upstream))

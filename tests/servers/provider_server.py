@@ -1,0 +1,143 @@
+"""What the servers of all wires share: a loopback port, a queue of answers, a record of requests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from aiohttp import web
+
+KEY = "sk-test-0123456789"
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_RST_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request as it arrived."""
+
+    path: str
+    headers: Mapping[str, str]
+    raw: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.raw)
+
+
+class ProviderServer:
+    """Answers `path` in the order in which `will_...` was called; without an answer left, with status 500.
+
+    A request that breaks the wire's rules gets the refusal that a strict service would give, and uses up no answer.
+    """
+
+    path: ClassVar[str]
+    base_path: ClassVar[str] = ""
+
+    def __init__(self) -> None:
+        self.requests: list[Seen] = []
+        self.arrived = asyncio.Event()
+        self._answers: deque[Answer] = deque()
+        self._closing = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """The base URL that a client is given."""
+        return f"http://127.0.0.1:{self._port}{self.base_path}"
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=64 * 2**20)
+        app.router.add_post(self.path, self._serve)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._closing.set()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def refusal(self, seen: Seen) -> tuple[int, Any] | None:
+        """Status and body for a request that breaks the wire's rules."""
+        raise NotImplementedError
+
+    def will_answer(self, status: int = 200, body: Any = b"", headers: Mapping[str, str] | None = None) -> None:
+        """`body`: bytes as they are, anything else as JSON."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return web.Response(
+                status=status, body=raw, headers={"content-type": "application/json", **(headers or {})}
+            )
+
+        self._answers.append(answer)
+
+    def will_reset(self) -> None:
+        """Break the connection before any reply."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            _reset(request)
+            return web.Response()
+
+        self._answers.append(answer)
+
+    def will_cut(self, body: bytes, after: int, *, status: int = 200, chunked: bool = False) -> None:
+        """Close the connection with `after` bytes of the body sent."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(status=status, headers={"content-type": "application/json"})
+            if chunked:
+                response.enable_chunked_encoding()
+            else:
+                response.content_length = len(body)
+            await response.prepare(request)
+            await response.write(body[:after])
+            assert request.transport is not None
+            request.transport.close()
+            return response
+
+        self._answers.append(answer)
+
+    def will_stall(self, body: bytes | None = None) -> None:
+        """Keep silent until the server closes: before the reply's head, or once `body`, not its end, was sent."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse()
+            if body is not None:
+                response.content_length = len(body) + 1
+                await response.prepare(request)
+                await response.write(body)
+            await self._closing.wait()
+            return response
+
+        self._answers.append(answer)
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        seen = Seen(request.path, request.headers.copy(), await request.read())
+        self.requests.append(seen)
+        self.arrived.set()
+        refused = self.refusal(seen)
+        if refused is not None:
+            return web.json_response(refused[1], status=refused[0])
+        if not self._answers:
+            return web.json_response({"error": {"message": "no answer left"}}, status=500)
+        return await self._answers.popleft()(request)
+
+
+def _reset(request: web.Request) -> None:
+    transport = request.transport
+    assert transport is not None
+    connection: socket.socket = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
+    transport.abort()
