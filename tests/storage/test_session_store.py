@@ -105,7 +105,7 @@ async def test_an_append_behind_what_is_stored_is_refused(store: SessionStore) -
 
 
 def poisoned(append: Append, **columns: object) -> Append:
-    return replace(append, audit=(append.audit[0]._replace(**columns), *append.audit[1:]))  # type: ignore[arg-type]
+    return append._replace(audit=(append.audit[0]._replace(**columns), *append.audit[1:]))  # type: ignore[arg-type]
 
 
 POISONS: list[dict[str, object]] = [{"category": None}, {"action": SURROGATE}, {"chain_seq": 2**70}, {"id": None}]

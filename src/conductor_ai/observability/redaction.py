@@ -41,6 +41,8 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
     )
 )  # fmt: skip
 
+_MARKERS = tuple(marker for marker, _, _ in _PATTERNS)
+
 
 class Redactor:
     """Knows the secrets of this process and takes them out of text.
@@ -52,6 +54,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._needles: tuple[str, ...] = ()
+        self._marks = _MARKERS
         self._secrets: re.Pattern[str] | None = None
         for secret in secrets:
             self.add(secret)
@@ -62,6 +65,7 @@ class Redactor:
             return
         # Longest first: where two forms begin at one place, the longer one covers the other.
         self._needles = tuple(sorted({*self._needles, *_forms(secret)}, key=len, reverse=True))
+        self._marks = (*self._needles, *_MARKERS)
         self._secrets = re.compile("|".join(map(re.escape, self._needles)))
 
     def clean(self, text: str) -> str:
@@ -82,11 +86,17 @@ class Redactor:
 
     def clean_json(self, text: str) -> str:
         """As `clean`, for JSON text: what comes back is JSON text too."""
-        return self._kept_json(text, self.clean)
+        for needle in self._needles:
+            if needle in text:
+                return self._kept_json(text, self.clean)
+        return text
 
     def clean_log_json(self, text: str) -> str:
         """As `clean_log`, for JSON text: what comes back is JSON text too."""
-        return self._kept_json(text, self.clean_log)
+        for mark in self._marks:
+            if mark in text:
+                return self._kept_json(text, self.clean_log)
+        return text
 
     def _without_secrets(self, text: str) -> str:
         return text if self._secrets is None else self._secrets.sub(REDACTED, text)

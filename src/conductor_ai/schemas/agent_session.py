@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from conductor_ai.schemas.events import Event
 from conductor_ai.schemas.session import ENDED, PauseReason, SessionRecord, SessionStatus
-from conductor_ai.schemas.steps import AgentStep
+from conductor_ai.schemas.steps import AgentStep, steps_of
 from conductor_ai.schemas.usage import Usage, money_text
 
 
@@ -15,7 +17,7 @@ from conductor_ai.schemas.usage import Usage, money_text
 class AgentSession:
     """A live view: the runner that drives the session refreshes it, so a loop over `status` ends.
 
-    `steps` and `final_answer` are filled once the session has stopped (ended, paused or waiting). `cost_usd` is exact
+    `steps` and `final_answer` are there once the session has stopped (ended, paused or waiting). `cost_usd` is exact
     US dollars, None where a call had no known price.
     """
 
@@ -29,9 +31,18 @@ class AgentSession:
     error: str | None = None
     usage: Usage = field(default_factory=Usage)
     cost_usd: Decimal | None = Decimal(0)
-    steps: list[AgentStep] = field(default_factory=list)
     created_at: str = ""
     updated_at: str = ""
+    log: Sequence[Event] | Callable[[], Sequence[Event]] = field(default=(), repr=False, compare=False)
+    """What `steps` are made of; a function where the events are read only when somebody asks."""
+    _steps: list[AgentStep] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def steps(self) -> list[AgentStep]:
+        """The steps of the log, oldest first; empty while the session runs."""
+        if self._steps is None:
+            self._steps = steps_of(self.log() if callable(self.log) else self.log)
+        return self._steps
 
     @property
     def final_answer(self) -> str | None:
@@ -45,7 +56,7 @@ class AgentSession:
         return self.status in ENDED
 
     @classmethod
-    def of(cls, record: SessionRecord, steps: list[AgentStep] | None = None) -> AgentSession:
+    def of(cls, record: SessionRecord, log: Sequence[Event] = ()) -> AgentSession:
         return cls(
             session_id=record.session_id,
             org_id=record.org_id,
@@ -57,9 +68,9 @@ class AgentSession:
             error=record.error,
             usage=record.usage,
             cost_usd=record.cost_usd,
-            steps=steps or [],
             created_at=record.created_at,
             updated_at=record.updated_at,
+            log=log,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,10 +4,9 @@ fragment that its provider wrote and reads back."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from conductor_ai.errors import InvalidInput
 from conductor_ai.schemas.usage import Usage
@@ -31,8 +30,7 @@ class StopReason(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(NamedTuple):
     """One call the model asked for.
 
     `call_id` is ours: unique in the session and usable with every provider. `provider_call_id` is the one under which
@@ -48,8 +46,7 @@ class ToolCall:
     provider: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolReply:
+class ToolReply(NamedTuple):
     """The answer to one tool call, as the model reads it: `content` is text, capped and free of secrets."""
 
     call: ToolCall
@@ -57,16 +54,14 @@ class ToolReply:
     is_error: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class WireTurn:
+class WireTurn(NamedTuple):
     """An assistant turn exactly as `provider` wants to see it again: one JSON value of its own wire form."""
 
     provider: str
     json: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One turn of the conversation.
 
     A user message has `content`; an assistant message `content`, `tool_calls` and the provider's `wire` form; a tool
@@ -80,8 +75,7 @@ class Message:
     wire: WireTurn | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ModelResponse:
+class ModelResponse(NamedTuple):
     """One complete answer of a model.
 
     `tool_calls` carry no `call_id` of ours yet (""): the loop numbers them. `answered_by` is the model id in the

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
@@ -58,8 +57,7 @@ class ApprovalDecision(NamedTuple):
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """All that one append stores, in one transaction or not at all.
 
     It takes effect only while the session's `owner_epoch` and `last_seq` are those named here (the fence); `created`

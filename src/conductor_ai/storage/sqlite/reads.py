@@ -73,7 +73,9 @@ def read_approvals(
     if session_id is not None:
         require_session(connection, session_id, org_id)
         sql, values = f"{sql} AND session_id = ?", [*values, session_id]
-    rows: list[Any] = connection.execute(f"{sql} ORDER BY requested_at, step_no, length(call_id), call_id", values).fetchall()
+    rows: list[Any] = connection.execute(
+        f"{sql} ORDER BY requested_at, step_no, length(call_id), call_id", values
+    ).fetchall()
     return [approval_record(row) for row in rows]
 
 

@@ -1,0 +1,72 @@
+"""Between a model's reply and the log: the event it becomes, and whether a reply without calls is an answer."""
+
+from __future__ import annotations
+
+from conductor_ai.errors import AnswerCut, AnswerRefused, MalformedReply, ProviderError
+from conductor_ai.model_catalog import ModelInfo
+from conductor_ai.schemas import json_text
+from conductor_ai.schemas.events import ModelCompleted, ToolCallPayload
+from conductor_ai.schemas.messages import ModelResponse, StopReason
+
+
+def model_completed(
+    model: ModelInfo, step_no: int, response: ModelResponse, cost_usd: str | None, duration_ms: float
+) -> ModelCompleted:
+    """The event of one model call; its tool calls get their numbers here."""
+    payload: ModelCompleted = {
+        "step_no": step_no,
+        "model": model.id,
+        "answered_by": response.answered_by,
+        "content": response.content,
+        "tool_calls": _numbered(step_no, response),
+        "stop_reason": response.stop_reason.value,
+        "usage": response.usage.to_dict(),
+        "cost_usd": cost_usd,
+        "duration_ms": round(duration_ms, 3),
+        "wire": {"provider": response.wire.provider, "turn": json_text.Fragment(response.wire.json)},
+    }
+    if response.reasoning:
+        payload["reasoning"] = response.reasoning
+    if response.request_id is not None:
+        payload["request_id"] = response.request_id
+    return payload
+
+
+def _numbered(step_no: int, response: ModelResponse) -> list[ToolCallPayload]:
+    calls: list[ToolCallPayload] = []
+    for index, call in enumerate(response.tool_calls):
+        data: ToolCallPayload = {"call_id": f"c{step_no}_{index}", "name": call.name, "arguments": call.arguments}
+        if call.raw_arguments is not None:
+            data["raw_arguments"] = call.raw_arguments
+        if call.provider_call_id is not None:
+            data["provider_call_id"] = call.provider_call_id
+        calls.append(data)
+    return calls
+
+
+def problem(model: ModelInfo, response: ModelResponse) -> ProviderError | None:
+    """Why a reply without tool calls is not an answer; None where it is one."""
+    if response.stop_reason in (StopReason.REFUSAL, StopReason.CONTENT_FILTER):
+        said = f": {response.content[:200]}" if response.content else ""
+        return AnswerRefused(
+            f"{model.id} refused to answer{said}",
+            provider=model.provider,
+            model=model.id,
+            request_id=response.request_id,
+        )
+    if response.stop_reason in (StopReason.MAX_TOKENS, StopReason.CONTEXT_WINDOW):
+        return AnswerCut(
+            f"the answer of {model.id} was cut ({response.stop_reason})",
+            provider=model.provider,
+            model=model.id,
+            request_id=response.request_id,
+            hint="raise the limit max_output_tokens, or ask for less at a time",
+        )
+    if not response.content and response.stop_reason is not StopReason.END_TURN:
+        return MalformedReply(
+            f"{model.id} gave an empty answer ({response.stop_reason})",
+            provider=model.provider,
+            model=model.id,
+            request_id=response.request_id,
+        )
+    return None

@@ -1,0 +1,242 @@
+"""A drive: one session being driven by this process, one step at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from conductor_ai.agents import answers, limits
+from conductor_ai.agents.closing import cancel
+from conductor_ai.agents.limits import Pause
+from conductor_ai.agents.session_state import OpenCall
+from conductor_ai.agents.state import SessionLog
+from conductor_ai.agents.tool_calls import Toolset, run_tool, unknown_outcome
+from conductor_ai.agents.triage import triage
+from conductor_ai.errors import ProviderError
+from conductor_ai.model_catalog import ModelInfo
+from conductor_ai.observability.audit import SessionSink, bind_sink
+from conductor_ai.providers.base import ModelRequest, Provider
+from conductor_ai.schemas import json_text
+from conductor_ai.schemas.agent_session import AgentSession
+from conductor_ai.schemas.events import EventType, SessionFailed
+from conductor_ai.schemas.messages import ModelResponse, StopReason
+from conductor_ai.schemas.session import PauseReason, SessionStatus
+from conductor_ai.schemas.steps import AgentStep, StepToolCall, StepType
+from conductor_ai.sdk.context import ToolContext
+
+CostUSD = Callable[[ModelInfo, ModelResponse], str | None]
+"""US dollars as text; None where no price is known."""
+
+
+class StepResult:
+    """What one step came to. `to_step` is the form for callers, built only when somebody asks."""
+
+    __slots__ = ("_calls", "_content", "_step_no", "_type")
+
+    def __init__(self, step_no: int, step_type: StepType, content: str, calls: Sequence[OpenCall] = ()) -> None:
+        self._step_no = step_no
+        self._type = step_type
+        self._content = content
+        self._calls = calls
+
+    def to_step(self) -> AgentStep:
+        return AgentStep(self._step_no, self._type, self._content, [_view(open_call) for open_call in self._calls])
+
+
+class Drive:
+    """Owns a claimed session until `step` has brought it to a stop; the claimer lets go of it then.
+
+    `head` is the provider's encoding of what stays the same from call to call.
+    """
+
+    def __init__(
+        self, log: SessionLog, toolset: Toolset, model: ModelInfo, provider: Provider, head: bytes, cost_usd: CostUSD
+    ) -> None:
+        config = log.state.config
+        self.log = log
+        self.view = AgentSession(log.session_id, config.org_id, log.state.status, config.model, config.agent, log.title)
+        self.view.created_at = log.created_at
+        self.stopped = asyncio.Event()
+        self._toolset = toolset
+        self._model = model
+        self._provider = provider
+        self._head = head
+        self._cost_usd = cost_usd
+        self._sink = SessionSink(config.org_id, log.session_id, log.redactor, log.record)
+        self._segment_started = time.monotonic()
+        self._cancelled_by: str | None = None
+        self._interruptible: asyncio.Task[Any] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.log.state.status is SessionStatus.RUNNING
+
+    def request_cancel(self, by: str) -> None:
+        """End the model call or the tools that are under way; the step then brings the session to `cancelled`."""
+        self._cancelled_by = by
+        self.log.cancel_requested = True
+        if self._interruptible is not None:
+            self._interruptible.cancel()
+
+    async def step(self) -> StepResult:
+        """One whole step. A provider's failure is a result; a cancelled task leaves a paused session behind.
+
+        Raises: StorageError, OwnershipLost: nothing more was or will be written then.
+        """
+        try:
+            return await self._step()
+        except ProviderError as error:
+            return await self._fail(error)
+        except asyncio.CancelledError:
+            task = self._interruptible
+            self._interruptible = None
+            if self._cancelled_by is not None and task is not None:
+                task.uncancel()
+                return await self.finish_cancel()
+            await self._pause(Pause(PauseReason.INTERRUPTED, "interrupted"))
+            raise
+
+    async def finish_cancel(self) -> StepResult:
+        await cancel(self.log, self._cancelled_by or "another process")
+        return StepResult(self.log.state.step_no, StepType.CANCELLED, "cancelled")
+
+    def refresh(self) -> None:
+        """Bring the caller's view up to date."""
+        view, state = self.view, self.log.state
+        view.status, view.pause_reason, view.error = state.status, state.pause_reason, state.error
+        view.usage, view.cost_usd, view.updated_at = state.usage, state.cost_usd, self.log.updated_at
+
+    async def _step(self) -> StepResult:
+        state = self.log.state
+        if self.log.cancel_requested:
+            return await self.finish_cancel()
+        content = ""
+        if not state.open_calls:
+            pause = limits.reached(state, self._model, len(self._head), self._segment_started)
+            if pause is not None:
+                return await self._pause(pause)
+            response = await self._call_model()
+            content = response.content
+            if not state.open_calls:
+                return await self._answered(response)
+        return await self._answer_calls(content)
+
+    async def _call_model(self) -> ModelResponse:
+        log = self.log
+        step_no = log.state.step_no + 1
+        log.tell_live("model.started", {"step_no": step_no, "model": self._model.id})
+        started = time.perf_counter()
+        self._interruptible = asyncio.current_task()
+        response = await self._provider.complete(ModelRequest(self._model.wire_id, self._head, log.state.turns))
+        self._interruptible = None
+        duration_ms = (time.perf_counter() - started) * 1000
+        cost = self._cost_usd(self._model, response)
+        log.stage(EventType.MODEL_COMPLETED, answers.model_completed(self._model, step_no, response, cost, duration_ms))
+        return response
+
+    async def _answered(self, response: ModelResponse) -> StepResult:
+        """The model asked for no tool: an answer, unless it was cut or refused."""
+        log = self.log
+        step_no = log.state.step_no
+        if response.stop_reason is StopReason.PAUSE_TURN:  # the provider wants its turn back to go on with it
+            await log.durable()
+            return StepResult(step_no, StepType.TOOL_CALL, response.content)
+        problem = answers.problem(self._model, response)
+        if problem is not None:
+            raise problem
+        log.stage(EventType.SESSION_COMPLETED, {"step_no": step_no})
+        await log.durable()
+        return StepResult(step_no, StepType.FINAL_ANSWER, response.content)
+
+    async def _answer_calls(self, content: str) -> StepResult:
+        """Bring every open call as far as it can go: intent stored first, then run, then stored; last, ask."""
+        log = self.log
+        state = log.state
+        step_no = state.step_no
+        calls = list(state.open_calls.values())
+        if limits.past_deadline(state, self._segment_started):
+            return await self._pause(limits.deadline_pause(state))
+        plan = triage(log, self._toolset)
+        await log.durable()
+        if log.cancel_requested:
+            return await self.finish_cancel()
+        if plan.to_run:
+            await self._run_calls(plan.to_run)
+        if plan.to_ask:
+            for request in plan.to_ask:
+                log.stage(EventType.APPROVAL_REQUESTED, request)
+            await log.durable()
+            return StepResult(step_no, StepType.APPROVAL, content, calls)
+        return StepResult(step_no, StepType.TOOL_CALL, content, calls)
+
+    async def _run_calls(self, calls: list[OpenCall]) -> None:
+        self._interruptible = asyncio.current_task()
+        if len(calls) == 1:
+            await self._run_call(calls[0])
+        else:
+            async with asyncio.TaskGroup() as group:
+                for open_call in calls:
+                    group.create_task(self._run_call(open_call))
+        self._interruptible = None
+
+    async def _run_call(self, open_call: OpenCall) -> None:
+        log, call = self.log, open_call.call
+        state = log.state
+        bound = self._toolset.get(call.name)
+        assert bound is not None, "triage starts known tools only"
+        timeout_s = bound.definition.timeout_s or state.config.limits.tool_timeout_s
+        context = ToolContext(
+            state.config.org_id,
+            log.session_id,
+            state.step_no,
+            call.call_id,
+            f"{log.session_id}:{call.call_id}",
+            datetime.now(UTC) + timedelta(seconds=timeout_s),
+            lambda text: log.tell_live("tool.progress", {"call_id": call.call_id, "text": text}),
+        )
+        try:
+            with bind_sink(self._sink):
+                outcome = await run_tool(bound, call, context, timeout_s)
+        except asyncio.CancelledError:
+            if bound.definition.effect == "once":
+                log.stage(EventType.TOOL_COMPLETED, unknown_outcome(state.step_no, call, "it was interrupted"))
+                log.commit()
+            raise
+        log.stage(EventType.TOOL_COMPLETED, outcome)
+        log.commit()
+
+    async def _pause(self, pause: Pause) -> StepResult:
+        self.log.stage(EventType.SESSION_PAUSED, {"reason": pause.reason.value, "detail": pause.detail})
+        await self.log.durable()
+        return StepResult(self.log.state.step_no, StepType.PAUSED, pause.detail)
+
+    async def _fail(self, error: ProviderError) -> StepResult:
+        self._interruptible = None
+        payload: SessionFailed = {
+            "code": error.code,
+            "message": str(error),
+            "hint": error.hint,
+            "retryable": error.retryable,
+            "resumable": error.resumable,
+        }
+        self.log.stage(EventType.SESSION_FAILED, payload)
+        await self.log.durable()
+        return StepResult(self.log.state.step_no, StepType.FAILED, str(error))
+
+
+def _view(open_call: OpenCall) -> StepToolCall:
+    call, done = open_call.call, open_call.completed
+    if done is None:
+        return StepToolCall(call.call_id, call.name, call.arguments)
+    return StepToolCall(
+        call.call_id,
+        call.name,
+        call.arguments,
+        done["outcome"],
+        json_text.plain(done["result"]),
+        done["error"],
+        done["execution_time_ms"],
+    )

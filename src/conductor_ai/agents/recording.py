@@ -1,0 +1,94 @@
+"""Which rows an event leaves beside the log: audit rows, tool executions, approvals. The event decides, nobody else."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from conductor_ai.agents.session_state import SessionState
+from conductor_ai.observability.audit import AuditLogger
+from conductor_ai.schemas import json_text
+from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
+from conductor_ai.schemas.audit import AuditEntry, ToolExecutionRow
+from conductor_ai.schemas.events import EventType, ToolOutcome
+from conductor_ai.storage.base import ApprovalDecision
+
+_CATEGORY = {
+    EventType.MODEL_COMPLETED: "model",
+    EventType.TOOL_COMPLETED: "tool",
+    EventType.APPROVAL_REQUESTED: "approval",
+    EventType.APPROVAL_DECIDED: "approval",
+    EventType.SESSION_CREATED: "session",
+    EventType.SESSION_RESUMED: "session",
+    EventType.SESSION_CANCEL_REQUESTED: "session",
+    EventType.SESSION_CANCELLED: "session",
+    EventType.SESSION_FAILED: "session",
+}
+_FACTS: dict[EventType, tuple[str, ...]] = {
+    EventType.MODEL_COMPLETED: ("step_no", "model", "answered_by", "stop_reason", "usage", "cost_usd", "duration_ms"),
+    EventType.TOOL_COMPLETED: ("step_no", "call_id", "name", "outcome", "error", "execution_time_ms"),
+    EventType.APPROVAL_REQUESTED: ("approval_id", "step_no", "call_id", "tool_name", "arguments_hash"),
+    EventType.APPROVAL_DECIDED: ("approval_id", "call_id", "tool_name", "arguments_hash", "decision", "by", "reason"),
+    EventType.SESSION_CREATED: ("model", "tools", "limits", "pre_approved"),
+    EventType.SESSION_RESUMED: ("segment_no", "limits"),
+    EventType.SESSION_CANCEL_REQUESTED: ("by",),
+    EventType.SESSION_CANCELLED: (),
+    EventType.SESSION_FAILED: ("code", "message"),
+}
+
+
+def audit_entry(
+    audit: AuditLogger, event: EventType, seq: int, payload: dict[str, Any], text: str
+) -> AuditEntry | None:
+    """The audit row of one event; None for events that are not audited. It names the event and binds its stored text,
+    so that an edited log is found by verifying the chain."""
+    if event not in _CATEGORY:
+        return None
+    facts = {name: payload[name] for name in _FACTS[event]}
+    facts["event_seq"] = seq
+    facts["event_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    return audit.entry(_CATEGORY[event], event.value, facts)
+
+
+def tool_execution(
+    audit: AuditLogger, state: SessionState, session_id: str, payload: dict[str, Any], created_at: str
+) -> ToolExecutionRow | None:
+    """The row of a call that ran, or may have run; None for one that was refused before it could."""
+    if payload["outcome"] in (ToolOutcome.NOT_RUN, ToolOutcome.REFUSED):
+        return None
+    call = state.open_calls[payload["call_id"]].call
+    return audit.tool_execution(
+        org_id=state.config.org_id,
+        session_id=session_id,
+        call_id=call.call_id,
+        tool_name=call.name,
+        arguments=call.arguments,
+        output=payload["result"],
+        execution_time_ms=payload["execution_time_ms"],
+        success=payload["outcome"] == ToolOutcome.SUCCEEDED,
+        error=payload["error"],
+        created_at=created_at,
+    )
+
+
+def approval_request(session_id: str, org_id: str, payload: dict[str, Any], created_at: str) -> ApprovalRecord:
+    return ApprovalRecord(
+        approval_id=payload["approval_id"],
+        session_id=session_id,
+        org_id=org_id,
+        step_no=payload["step_no"],
+        call_id=payload["call_id"],
+        tool_name=payload["tool_name"],
+        arguments=json_text.dumps(payload["arguments"]),
+        arguments_hash=payload["arguments_hash"],
+        status=ApprovalStatus.PENDING,
+        requested_at=created_at,
+    )
+
+
+def approval_decision(payload: dict[str, Any], created_at: str) -> ApprovalDecision | None:
+    """None where the tool was approved before the run: no request is on file."""
+    if payload["approval_id"] is None:
+        return None
+    status = ApprovalStatus(payload["decision"])
+    return ApprovalDecision(payload["approval_id"], status, created_at, payload["by"], payload["reason"])

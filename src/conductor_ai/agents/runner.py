@@ -1,0 +1,302 @@
+"""AgentRunner: the ReAct loop. Model call, tool calls, model call ... until an answer, a limit, or a person's word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from conductor_ai.agents import limits as limit_checks
+from conductor_ai.agents.closing import close_open_calls
+from conductor_ai.agents.drive import Drive, StepResult
+from conductor_ai.agents.session_state import SessionConfig
+from conductor_ai.agents.state import OnEvent, SessionLog, StateManager
+from conductor_ai.agents.tool_calls import Toolset
+from conductor_ai.errors import InvalidTransition
+from conductor_ai.model_catalog import ModelInfo
+from conductor_ai.providers.base import HeadSpec, Provider
+from conductor_ai.schemas.agent_session import AgentSession
+from conductor_ai.schemas.events import EventType
+from conductor_ai.schemas.limits import Limits
+from conductor_ai.schemas.messages import Message, ModelResponse, parse_messages
+from conductor_ai.schemas.session import SessionStatus
+from conductor_ai.schemas.steps import AgentStep, StepType
+from conductor_ai.tools.registry import ToolRegistry
+from conductor_ai.tools.registry import registry as global_registry
+
+Messages = Sequence[Message | Mapping[str, Any]]
+
+
+class Runtime(Protocol):
+    """What the loop needs opened for it; `conductor_ai.wiring` has the real one."""
+
+    @property
+    def states(self) -> StateManager: ...
+
+    def model(self, model_id: str) -> ModelInfo:
+        """Raises: UsageError where the model is unknown, refused, or has no key."""
+        ...
+
+    def provider(self, model: ModelInfo) -> Provider: ...
+
+    def cost_usd(self, model: ModelInfo, response: ModelResponse) -> str | None:
+        """US dollars as text; None where no price is known."""
+        ...
+
+
+class AgentRunner:
+    """Runs sessions of one agent: a model, tools by name, instructions and limits.
+
+    Without `runtime` the default one is opened on first use (store under `$CONDUCTOR_HOME`, keys from the environment)
+    and closed when the event loop ends. Any number of sessions may run concurrently.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        tools: Sequence[str] = (),
+        registry: ToolRegistry | None = None,
+        instructions: str | None = None,
+        limits: Limits | dict[str, Any] | None = None,
+        *,
+        pre_approved: Sequence[str] = (),
+        agent: str | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        registry = global_registry if registry is None else registry
+        self._toolset = Toolset(registry.get_tool(name) for name in tools)
+        self._model_id = model
+        self._tools = tuple(tools)
+        self._instructions = instructions
+        self._limits = Limits.of(limits)
+        self._pre_approved = tuple(pre_approved)
+        self._agent = agent
+        self._runtime = runtime
+        self._drives: dict[str, Drive] = {}
+        self._head: tuple[HeadSpec, bytes] | None = None
+
+    async def run(
+        self, messages: Messages, org_id: str = "default", *, on_event: OnEvent | None = None
+    ) -> AgentSession:
+        """Start a session and drive it until it stops: ended, paused, or waiting for an approval."""
+        session = await self.start_session(messages, org_id, on_event=on_event)
+        return await self.drive(session.session_id)
+
+    async def start_session(
+        self, messages: Messages, org_id: str = "default", *, on_event: OnEvent | None = None
+    ) -> AgentSession:
+        """A new session, durable, claimed by this runner and `running`.
+
+        Raises: UsageError for a request that cannot be: model, key, limits, messages.
+        """
+        system, conversation = parse_messages(messages)
+        config = SessionConfig(
+            org_id=org_id,
+            model=self._model_id,
+            tools=self._tools,
+            instructions="\n\n".join(text for text in (self._instructions, system) if text) or None,
+            limits=self._limits,
+            pre_approved=self._pre_approved,
+            agent=self._agent,
+        )
+        runtime = await self._opened()
+        model, provider = _ready(runtime, config.model, config.limits)
+        log = await runtime.states.create(config, conversation, provider.encode_turn)
+        return self._take(log, model, provider, on_event).view
+
+    async def drive(self, session_id: str) -> AgentSession:
+        """Drive a session that this runner has claimed until it stops."""
+        drive = self._drives[session_id]
+        while drive.running:
+            await self._step(drive)
+        return drive.view
+
+    async def execute_step(self, session_id: str, *, org_id: str = "default") -> AgentStep:
+        """One whole step with all its tool calls; on a session that is not running, its last step again.
+
+        A session that a dead process left running is taken over. Raises: SessionNotFound, SessionBusy, StorageError.
+        """
+        drive = self._drives.get(session_id)
+        if drive is None:
+            session = await (await self._opened()).states.view(session_id, org_id)
+            if session.status is not SessionStatus.RUNNING:
+                return _last_step(session)
+            drive = await self._resume(session_id, org_id, {})
+            if not drive.running:
+                return _last_step(drive.view)
+        return (await self._step(drive)).to_step()
+
+    async def resume(
+        self,
+        session_id: str,
+        *,
+        org_id: str = "default",
+        limits: dict[str, Any] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> AgentSession:
+        """Go on with a session that stopped or whose process died; `limits` replaces some of its limits.
+
+        A completed or cancelled session, or one whose approvals are undecided, is returned as it is.
+        Raises: SessionBusy, SessionNotFound, InvalidTransition for a failure that only a new message can follow.
+        """
+        session = await (await self._opened()).states.view(session_id, org_id)
+        if session.status in _FINAL:
+            return session
+        drive = await self._resume(session_id, org_id, limits or {}, on_event)
+        return await self.drive(session_id) if drive.running else drive.view
+
+    async def continue_session(
+        self,
+        session_id: str,
+        message: str,
+        *,
+        org_id: str = "default",
+        limits: dict[str, Any] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> AgentSession:
+        """Add a user message to a session that does not run, and drive on.
+
+        Raises: InvalidTransition while approvals are undecided, SessionBusy, SessionNotFound.
+        """
+        parse_messages([{"role": "user", "content": message}])
+        drive = await self._claim(session_id, org_id, limits or {}, on_event)
+        log = drive.log
+        try:
+            if log.state.status is SessionStatus.WAITING_APPROVAL:
+                raise InvalidTransition(
+                    f"session {session_id} waits for an approval",
+                    hint="approve or deny it first: conductor approvals list",
+                )
+            self._stage_resumed(log, limits or {})
+            close_open_calls(log, "a new message came first")
+            log.stage(EventType.MESSAGE_ADDED, {"role": "user", "content": message})
+            await log.durable()
+        except BaseException:
+            self._let_go(drive)
+            raise
+        drive.refresh()
+        return await self.drive(session_id)
+
+    async def cancel(self, session_id: str, *, by: str = "caller") -> AgentSession:
+        """Stop a session that this runner drives: its model call and tools end now; returns once it has stopped."""
+        drive = self._drives[session_id]
+        drive.request_cancel(by)
+        await drive.stopped.wait()
+        return drive.view
+
+    def watch(self, session_id: str, on_event: OnEvent | None) -> None:
+        """Let `on_event` see what happens in a claimed session from now on."""
+        self._drives[session_id].log.on_event = on_event
+
+    def drives(self, session_id: str) -> bool:
+        return session_id in self._drives
+
+    async def close(self) -> None:
+        """Let go of sessions that are still claimed; any process may then resume them."""
+        for drive in list(self._drives.values()):
+            self._let_go(drive)
+
+    async def _opened(self) -> Runtime:
+        if self._runtime is None:
+            # The one upward import of this floor: a caller of AgentRunner needs no wiring of its own.
+            from conductor_ai.wiring import default_runtime
+
+            self._runtime = await default_runtime()
+        return self._runtime
+
+    async def _step(self, drive: Drive) -> StepResult:
+        try:
+            result = await drive.step()
+        except BaseException:
+            self._let_go(drive)
+            raise
+        drive.refresh()
+        if not drive.running:
+            await self._stopped(drive)
+        return result
+
+    async def _claim(
+        self, session_id: str, org_id: str, limits: dict[str, Any], on_event: OnEvent | None = None
+    ) -> Drive:
+        runtime = await self._opened()
+        config = await runtime.states.config(session_id, org_id)
+        model, provider = _ready(runtime, config.model, config.limits.with_changes(limits))
+        log = await runtime.states.claim(session_id, org_id, provider.encode_turn)
+        return self._take(log, model, provider, on_event)
+
+    def _take(self, log: SessionLog, model: ModelInfo, provider: Provider, on_event: OnEvent | None) -> Drive:
+        config = log.state.config
+        output_tokens = limit_checks.max_output_tokens(model, config.limits)
+        spec = HeadSpec(model.wire_id, config.instructions, self._toolset.definitions, output_tokens)
+        if self._head is None or self._head[0] != spec:
+            self._head = (spec, provider.encode_head(spec))
+        runtime = self._runtime
+        assert runtime is not None, "a log comes from an opened runtime"
+        drive = Drive(log, self._toolset, model, provider, self._head[1], runtime.cost_usd)
+        log.on_event = on_event
+        self._drives[log.session_id] = drive
+        drive.refresh()
+        return drive
+
+    async def _resume(
+        self, session_id: str, org_id: str, limits: dict[str, Any], on_event: OnEvent | None = None
+    ) -> Drive:
+        """Claim a session and make it run; one that cannot is let go of, its view complete."""
+        drive = await self._claim(session_id, org_id, limits, on_event)
+        state = drive.log.state
+        try:
+            if state.status is SessionStatus.CANCELLING or drive.log.cancel_requested:
+                await drive.finish_cancel()
+            elif state.status is SessionStatus.FAILED and not state.failure_resumable:
+                raise InvalidTransition(
+                    f"session {session_id} failed and cannot go on as it is: {state.error}",
+                    hint=f'add a message instead: conductor run --continue {session_id} "..."',
+                )
+            elif state.status not in _FINAL and not state.waiting_for():
+                self._stage_resumed(drive.log, limits)
+                await drive.log.durable()
+        except BaseException:
+            self._let_go(drive)
+            raise
+        drive.refresh()
+        if not drive.running:
+            await self._stopped(drive)
+        return drive
+
+    def _stage_resumed(self, log: SessionLog, limits: dict[str, Any]) -> None:
+        changes = {name: str(value) if name == "max_cost_usd" else value for name, value in limits.items()}
+        log.stage(EventType.SESSION_RESUMED, {"segment_no": log.state.segment_no + 1, "limits": changes})
+
+    async def _stopped(self, drive: Drive) -> None:
+        """The session does not run any more: let others at it, and complete the caller's view."""
+        self._let_go(drive)
+        drive.view.log = await drive.log.events()
+
+    def _let_go(self, drive: Drive) -> None:
+        if self._drives.pop(drive.log.session_id, None) is not None and self._runtime is not None:
+            self._runtime.states.release(drive.log)
+        drive.stopped.set()
+
+
+def _ready(runtime: Runtime, model_id: str, limits: Limits) -> tuple[ModelInfo, Provider]:
+    model = runtime.model(model_id)
+    limit_checks.require_price(model, limits)
+    return model, runtime.provider(model)
+
+
+_FINAL = (SessionStatus.COMPLETED, SessionStatus.CANCELLED)
+_STOPPED_AS = {
+    SessionStatus.WAITING_APPROVAL: StepType.APPROVAL,
+    SessionStatus.PAUSED: StepType.PAUSED,
+    SessionStatus.FAILED: StepType.FAILED,
+    SessionStatus.CANCELLED: StepType.CANCELLED,
+}
+
+
+def _last_step(session: AgentSession) -> AgentStep:
+    """The step that a stopped session ended with."""
+    if session.status is SessionStatus.COMPLETED:
+        return session.steps[-1]
+    step_no = session.steps[-1].step_no if session.steps else 0
+    calls = session.steps[-1].tool_calls if session.steps else []
+    kind = _STOPPED_AS.get(session.status, StepType.PAUSED)
+    return AgentStep(step_no, kind, session.error or session.status.value, calls)

@@ -1,0 +1,261 @@
+"""What the loop knows of a session: the fold of its log.
+
+The same `apply` runs when an event is written and when it is read back, so a resumed session is in the state that the
+dead one was in. Only what the next step needs is kept: the conversation as wire turns, and the calls still open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from conductor_ai.schemas import json_text
+from conductor_ai.schemas.events import EventType, SessionCreated, ToolOutcome
+from conductor_ai.schemas.limits import Limits
+from conductor_ai.schemas.messages import Message, Role, StopReason, ToolCall, ToolReply, WireTurn
+from conductor_ai.schemas.session import PauseReason, SessionStatus, transition
+from conductor_ai.schemas.usage import Usage
+
+EncodeTurn = Callable[[Message], bytes]
+
+_CUT = (StopReason.MAX_TOKENS, StopReason.CONTEXT_WINDOW, StopReason.REFUSAL, StopReason.CONTENT_FILTER)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """How a session is driven, as its first event says."""
+
+    org_id: str
+    model: str
+    tools: tuple[str, ...] = ()
+    instructions: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    pre_approved: tuple[str, ...] = ()
+    agent: str | None = None
+
+    def to_payload(self) -> SessionCreated:
+        return {
+            "org_id": self.org_id,
+            "agent": self.agent,
+            "model": self.model,
+            "tools": list(self.tools),
+            "instructions": self.instructions,
+            "limits": self.limits.to_dict(),
+            "pre_approved": list(self.pre_approved),
+        }
+
+    @classmethod
+    def from_payload(cls, payload: dict[str, Any]) -> SessionConfig:
+        return cls(
+            org_id=payload["org_id"],
+            model=payload["model"],
+            tools=tuple(payload["tools"]),
+            instructions=payload["instructions"],
+            limits=Limits.of(payload["limits"]),
+            pre_approved=tuple(payload["pre_approved"]),
+            agent=payload["agent"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An approval as far as it got: `decision` is None while a person has not decided."""
+
+    approval_id: str | None
+    arguments_hash: str
+    decision: str | None = None
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """A tool call of the newest assistant turn, on its way to a reply. `effect` is set once it was started."""
+
+    call: ToolCall
+    effect: str | None = None
+    approval: Decision | None = None
+    completed: dict[str, Any] | None = None
+
+
+class SessionState:
+    """The fold. `encode_turn` is the provider's; None where nobody will call the model."""
+
+    __slots__ = (
+        "_encode_turn",
+        "answer_cut",
+        "config",
+        "cost_usd",
+        "error",
+        "failure_resumable",
+        "open_calls",
+        "pause_reason",
+        "prompt_tokens",
+        "segment_no",
+        "status",
+        "step_no",
+        "steps_since_message",
+        "turns",
+        "unbilled_bytes",
+        "usage",
+    )
+
+    def __init__(self, config: SessionConfig, encode_turn: EncodeTurn | None) -> None:
+        self._encode_turn = encode_turn
+        self.config = config
+        self.status = SessionStatus.QUEUED
+        self.pause_reason: PauseReason | None = None
+        self.error: str | None = None
+        self.failure_resumable = False
+        self.segment_no = 0
+        self.step_no = 0
+        self.steps_since_message = 0
+        self.usage = Usage()
+        self.cost_usd: Decimal | None = Decimal(0)
+        self.turns: list[bytes] = []
+        self.open_calls: dict[str, OpenCall] = {}
+        self.answer_cut = False
+        """The newest answer ended early: its last call may be incomplete, so none is run."""
+        self.prompt_tokens = 0
+        """Tokens of the newest call, prompt and answer: what the next prompt holds at least."""
+        self.unbilled_bytes = 0
+        """Bytes of turns added since that call."""
+
+    def apply(self, event_type: EventType, payload: dict[str, Any]) -> None:
+        """Take in the next event. Raises: InvalidTransition where the session's status forbids it."""
+        _APPLY[event_type](self, payload)
+
+    def waiting_for(self) -> list[OpenCall]:
+        """Calls that a person has not decided yet."""
+        calls = self.open_calls.values()
+        return [open_call for open_call in calls if open_call.approval and open_call.approval.decision is None]
+
+    def _become(self, to: SessionStatus) -> None:
+        if self.status is not to:
+            self.status = transition(self.status, to)
+
+    def _say(self, message: Message) -> None:
+        if self._encode_turn is None:
+            return
+        turn = self._encode_turn(message)
+        self.turns.append(turn)
+        if message.role is not Role.ASSISTANT:
+            self.unbilled_bytes += len(turn)
+
+    def _created(self, payload: dict[str, Any]) -> None:
+        self._become(SessionStatus.RUNNING)
+        self.segment_no = 1
+
+    def _message_added(self, payload: dict[str, Any]) -> None:
+        self._say(Message(Role(payload["role"]), payload["content"]))
+        self.steps_since_message = 0
+
+    def _model_completed(self, payload: dict[str, Any]) -> None:
+        usage = Usage(**payload["usage"])
+        self.step_no = payload["step_no"]
+        self.steps_since_message += 1
+        self.usage += usage
+        cost = payload["cost_usd"]
+        self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + Decimal(cost)
+        self.prompt_tokens = usage.total_tokens
+        self.unbilled_bytes = 0
+        self.answer_cut = payload["stop_reason"] in _CUT
+        provider = payload["wire"]["provider"]
+        calls = tuple(_tool_call(data, provider) for data in payload["tool_calls"])
+        wire = WireTurn(provider, json_text.exact(json_text.wire_dumps(payload["wire"]["turn"])))
+        self._say(Message(Role.ASSISTANT, payload["content"], calls, wire=wire))
+        self.open_calls = {call.call_id: OpenCall(call) for call in calls}
+
+    def _tool_started(self, payload: dict[str, Any]) -> None:
+        self.open_calls[payload["call_id"]].effect = payload["effect"]
+
+    def _tool_completed(self, payload: dict[str, Any]) -> None:
+        self.open_calls[payload["call_id"]].completed = payload
+        calls = self.open_calls.values()
+        if any(open_call.completed is None for open_call in calls):
+            return
+        cap = self.config.limits.max_result_chars
+        replies = tuple(reply(open_call.call, open_call.completed or {}, cap) for open_call in calls)
+        self.open_calls = {}
+        self._say(Message(Role.TOOL, tool_replies=replies))
+
+    def _approval_requested(self, payload: dict[str, Any]) -> None:
+        self._become(SessionStatus.WAITING_APPROVAL)
+        self.open_calls[payload["call_id"]].approval = Decision(payload["approval_id"], payload["arguments_hash"])
+
+    def _approval_decided(self, payload: dict[str, Any]) -> None:
+        self.open_calls[payload["call_id"]].approval = Decision(
+            payload["approval_id"], payload["arguments_hash"], payload["decision"], payload["reason"]
+        )
+
+    def _paused(self, payload: dict[str, Any]) -> None:
+        self._become(SessionStatus.PAUSED)
+        self.pause_reason = PauseReason(payload["reason"])
+        self.error = payload["detail"]
+
+    def _resumed(self, payload: dict[str, Any]) -> None:
+        self._become(SessionStatus.RUNNING)
+        self.pause_reason = self.error = None
+        self.segment_no = payload["segment_no"]
+        if payload["limits"]:
+            limits = self.config.limits.with_changes(payload["limits"])
+            self.config = SessionConfig.from_payload(dict(self.config.to_payload(), limits=limits.to_dict()))
+
+    def _cancel_requested(self, payload: dict[str, Any]) -> None:
+        self._become(SessionStatus.CANCELLING)
+        self.pause_reason = None
+
+    def _completed(self, payload: dict[str, Any]) -> None:
+        self._become(SessionStatus.COMPLETED)
+
+    def _failed(self, payload: dict[str, Any]) -> None:
+        self._become(SessionStatus.FAILED)
+        self.error = payload["message"]
+        self.failure_resumable = payload["resumable"]
+
+    def _cancelled(self, payload: dict[str, Any]) -> None:
+        self._become(SessionStatus.CANCELLED)
+        self.error = None
+
+
+_APPLY: dict[EventType, Callable[[SessionState, dict[str, Any]], None]] = {
+    EventType.SESSION_CREATED: SessionState._created,
+    EventType.MESSAGE_ADDED: SessionState._message_added,
+    EventType.MODEL_COMPLETED: SessionState._model_completed,
+    EventType.TOOL_STARTED: SessionState._tool_started,
+    EventType.TOOL_COMPLETED: SessionState._tool_completed,
+    EventType.APPROVAL_REQUESTED: SessionState._approval_requested,
+    EventType.APPROVAL_DECIDED: SessionState._approval_decided,
+    EventType.SESSION_PAUSED: SessionState._paused,
+    EventType.SESSION_RESUMED: SessionState._resumed,
+    EventType.SESSION_CANCEL_REQUESTED: SessionState._cancel_requested,
+    EventType.SESSION_COMPLETED: SessionState._completed,
+    EventType.SESSION_FAILED: SessionState._failed,
+    EventType.SESSION_CANCELLED: SessionState._cancelled,
+}
+
+
+def _tool_call(payload: dict[str, Any], provider: str) -> ToolCall:
+    return ToolCall(
+        payload["call_id"],
+        payload["name"],
+        payload["arguments"],
+        payload.get("raw_arguments"),
+        payload.get("provider_call_id"),
+        provider,
+    )
+
+
+def reply(call: ToolCall, completed: dict[str, Any], max_chars: int) -> ToolReply:
+    """The text a model reads for one ended call: a string as it is, other results as JSON, both cut at `max_chars`."""
+    if completed["outcome"] != ToolOutcome.SUCCEEDED:
+        return ToolReply(call, _cut(completed["error"] or "failed", max_chars), is_error=True)
+    result = completed["result"]
+    return ToolReply(call, _cut(result if isinstance(result, str) else json_text.dumps(result), max_chars))
+
+
+def _cut(text: str, max_chars: int) -> str:
+    if len(text) <= max_chars:
+        return text
+    return f"{text[:max_chars]}\n[cut here: {max_chars:,} of {len(text):,} characters shown; ask for less at a time]"

@@ -1,0 +1,129 @@
+"""One tool call: may it run, and what came of it. Whatever a tool does, the outcome is something the model can read."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from conductor_ai.schemas import json_text
+from conductor_ai.schemas.events import ToolCompleted, ToolOutcome
+from conductor_ai.schemas.messages import ToolCall
+from conductor_ai.sdk import context as tool_context
+from conductor_ai.sdk.base import BaseTool, ToolDefinition, ToolResult
+from conductor_ai.sdk.context import ToolContext
+from conductor_ai.tools.arguments import ArgumentValidator
+
+
+@dataclass(frozen=True, slots=True)
+class BoundTool:
+    """A tool ready to be called: its definition read once, its schema compiled once."""
+
+    tool: BaseTool
+    definition: ToolDefinition
+    validator: ArgumentValidator
+
+
+class Toolset:
+    """The tools of one runner, in the order they were named."""
+
+    def __init__(self, tools: Iterable[BaseTool]) -> None:
+        self._tools: dict[str, BoundTool] = {}
+        for tool in tools:
+            definition = tool.definition
+            self._tools[definition.name] = BoundTool(tool, definition, ArgumentValidator(definition))
+
+    @property
+    def definitions(self) -> tuple[ToolDefinition, ...]:
+        return tuple(bound.definition for bound in self._tools.values())
+
+    def get(self, name: str) -> BoundTool | None:
+        return self._tools.get(name)
+
+    def problem(self, call: ToolCall) -> str | None:
+        """Why a call cannot run, in words for the model; None where it can."""
+        bound = self._tools.get(call.name)
+        if bound is None:
+            near = get_close_matches(call.name, self._tools, n=1) or list(self._tools)
+            return f"there is no tool {call.name!r}; use {', '.join(near)}" if near else "no tools are available"
+        if call.arguments is None:
+            return f"the arguments are not a JSON object: {(call.raw_arguments or '')[:200]}"
+        wrong = bound.validator.check(call.arguments)
+        return f"invalid arguments: {wrong}" if wrong else None
+
+
+async def run_tool(bound: BoundTool, call: ToolCall, context: ToolContext, timeout_s: float) -> ToolCompleted:
+    """Run one checked call to its outcome.
+
+    Cancellation of the surrounding task passes through; anything else the tool does becomes an outcome.
+    """
+    result: Any = None
+    error: str | None = None
+    outcome = ToolOutcome.FAILED
+    started = time.perf_counter()
+    token = tool_context.bind(context)
+    try:
+        async with asyncio.timeout(timeout_s) as timer:
+            answer = await bound.tool.run(call.arguments or {})
+        outcome, result, error = _read(call.name, answer)
+    except TimeoutError as exc:
+        error = f"timed out after {timeout_s:g} s" if timer.expired() else _describe(exc)
+        if timer.expired() and bound.definition.effect == "once":
+            outcome, error = ToolOutcome.UNKNOWN, f"{error}; outcome unknown: it may have taken effect, check first"
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        error = _describe(exc)
+    except (Exception, SystemExit) as exc:  # the edge to foreign code: every failure is the model's to read
+        error = _describe(exc)
+    finally:
+        tool_context.reset(token)
+    return completed(context.step_no, call, outcome, result, error, (time.perf_counter() - started) * 1000)
+
+
+def completed(
+    step_no: int,
+    call: ToolCall,
+    outcome: ToolOutcome,
+    result: Any = None,
+    error: str | None = None,
+    execution_time_ms: float = 0.0,
+) -> ToolCompleted:
+    return {
+        "step_no": step_no,
+        "call_id": call.call_id,
+        "name": call.name,
+        "outcome": outcome.value,
+        "result": result,
+        "error": error,
+        "execution_time_ms": round(execution_time_ms, 3),
+    }
+
+
+def unknown_outcome(step_no: int, call: ToolCall, why: str) -> ToolCompleted:
+    """The result of a `once` call that was started and not seen to end."""
+    error = f"outcome unknown: {why}; it may have taken effect. Check before you call it again."
+    return completed(step_no, call, ToolOutcome.UNKNOWN, error=error)
+
+
+def _read(name: str, answer: object) -> tuple[ToolOutcome, Any, str | None]:
+    if not isinstance(answer, ToolResult):
+        return ToolOutcome.FAILED, None, f"{name} returned {type(answer).__name__} instead of a ToolResult"
+    if not answer.success:
+        return ToolOutcome.FAILED, None, answer.error or "failed without an error text"
+    if isinstance(answer.result, str):
+        return ToolOutcome.SUCCEEDED, answer.result, None
+    try:
+        text = json_text.dumps(answer.result)
+    except (TypeError, ValueError, RecursionError) as exc:
+        return ToolOutcome.FAILED, None, f"{name} returned a result that is not JSON data: {exc}"
+    return ToolOutcome.SUCCEEDED, json_text.Fragment(text), None
+
+
+def _describe(exc: BaseException) -> str:
+    text = str(exc)
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

@@ -1,0 +1,254 @@
+"""Use cases over sessions, approvals, tools and models. Whoever speaks to people or programs goes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from conductor_ai.agents.closing import cancel
+from conductor_ai.agents.limits import require_price
+from conductor_ai.agents.runner import AgentRunner, Runtime
+from conductor_ai.agents.state import OnEvent
+from conductor_ai.conductor.decisions import decide
+from conductor_ai.conductor.requests import StartRequest
+from conductor_ai.conductor.tool_calls import call_tool
+from conductor_ai.errors import InvalidInput, InvalidTransition, SessionBusy, UnknownTool
+from conductor_ai.model_catalog import Catalog, ModelInfo
+from conductor_ai.schemas.agent_session import AgentSession
+from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
+from conductor_ai.schemas.events import Event
+from conductor_ai.schemas.limits import Limits
+from conductor_ai.schemas.messages import parse_messages
+from conductor_ai.schemas.session import SessionStatus
+from conductor_ai.sdk.base import ToolDefinition, ToolResult
+from conductor_ai.tools.registry import PluginInfo, ToolRegistry
+
+
+class Conductor:
+    """Starts, drives, continues, cancels and shows sessions; decides approvals. `org_id` scopes every call.
+
+    Args:
+        default_model: The model of a request that names none; raises MissingKey where none can be used.
+        plugins: What was found when tools were loaded, broken plugins included.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        registry: ToolRegistry,
+        catalog: Catalog,
+        *,
+        default_model: Callable[[], str],
+        plugins: Sequence[PluginInfo] = (),
+    ) -> None:
+        self._runtime = runtime
+        self._registry = registry
+        self._catalog = catalog
+        self._default_model = default_model
+        self._runners: dict[str, AgentRunner] = {}
+        self.plugins = list(plugins)
+
+    def tools(self) -> list[ToolDefinition]:
+        return list(self._registry.definitions)
+
+    def models(self) -> list[ModelInfo]:
+        return list(self._catalog.list_models())
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], *, org_id: str = "default") -> ToolResult:
+        """Run one tool outside any session, audited; a tool that requires approval is the caller's to confirm.
+
+        Raises: UnknownTool, InvalidInput for arguments that do not fit, AuditUnavailable.
+        """
+        return await call_tool(self._runtime.states, self._registry, name, arguments, org_id=org_id)
+
+    def plan(self, request: StartRequest) -> dict[str, Any]:
+        """What `start` would do, as JSON data; calls nothing and stores nothing. Raises as `start` does."""
+        _, messages = parse_messages(request.messages)
+        model = self._runtime.model(request.model or self._default_model())
+        limits = Limits.of(request.limits)
+        require_price(model, limits)
+        tools = [self._registry.get_tool(name).definition for name in self._tool_names(request)]
+        return {
+            "model": model.id,
+            "provider": model.provider,
+            "price_usd_per_million_tokens": None
+            if model.price is None
+            else {"input": str(model.price.input), "output": str(model.price.output)},
+            "tools": [
+                {
+                    "name": tool.name,
+                    "effect": tool.effect,
+                    "requires_approval": tool.requires_approval and tool.name not in request.pre_approved,
+                }
+                for tool in tools
+            ],
+            "instructions": request.instructions,
+            "limits": limits.to_dict(),
+            "messages": [{"role": message.role.value, "content": message.content} for message in messages],
+        }
+
+    async def start(self, request: StartRequest, *, org_id: str = "default") -> AgentSession:
+        """A new session: durable, claimed by this process, `running`; `run` drives it. Raises: UsageError."""
+        unknown = [name for name in request.pre_approved if name not in self._tool_names(request)]
+        if unknown:
+            raise UnknownTool(f"cannot approve {', '.join(unknown)}: not a tool of this run")
+        runner = AgentRunner(
+            request.model or self._default_model(),
+            self._tool_names(request),
+            self._registry,
+            request.instructions,
+            request.limits,
+            pre_approved=request.pre_approved,
+            agent=request.agent,
+            runtime=self._runtime,
+        )
+        session = await runner.start_session(request.messages, org_id)
+        self._runners[session.session_id] = runner
+        return session
+
+    async def run(self, session_id: str, *, org_id: str = "default", on_event: OnEvent | None = None) -> AgentSession:
+        """Drive a started session until it stops; cancelling the awaiting task leaves it paused."""
+        runner = self._runners.get(session_id)
+        if runner is None:
+            return await self.resume(session_id, org_id=org_id, on_event=on_event)
+        runner.watch(session_id, on_event)
+        try:
+            return await runner.drive(session_id)
+        finally:
+            del self._runners[session_id]
+
+    async def resume(
+        self,
+        session_id: str,
+        *,
+        limits: dict[str, Any] | None = None,
+        org_id: str = "default",
+        on_event: OnEvent | None = None,
+    ) -> AgentSession:
+        """Go on with a session that stopped, or whose process died.
+
+        A completed or cancelled one, or one with undecided approvals, is returned as it is.
+        Raises: SessionNotFound, SessionBusy, InvalidTransition, UnknownTool.
+        """
+        session = await self.session(session_id, org_id=org_id)
+        if session.status in (SessionStatus.COMPLETED, SessionStatus.CANCELLED):
+            return session
+        runner = await self._runner_of(session_id, org_id)
+        self._runners[session_id] = runner
+        try:
+            return await runner.resume(session_id, org_id=org_id, limits=limits, on_event=on_event)
+        finally:
+            del self._runners[session_id]
+
+    async def continue_session(
+        self,
+        session_id: str,
+        message: str,
+        *,
+        limits: dict[str, Any] | None = None,
+        org_id: str = "default",
+        on_event: OnEvent | None = None,
+    ) -> AgentSession:
+        """Add a message to a session that does not run, and drive on."""
+        runner = await self._runner_of(session_id, org_id)
+        self._runners[session_id] = runner
+        try:
+            return await runner.continue_session(session_id, message, org_id=org_id, limits=limits, on_event=on_event)
+        finally:
+            del self._runners[session_id]
+
+    async def cancel(self, session_id: str, *, org_id: str = "default", by: str = "caller") -> AgentSession:
+        """Stop a session for good. One that another process drives is told, and stops at its next step.
+
+        Raises: SessionNotFound, InvalidTransition where it has ended already.
+        """
+        states = self._runtime.states
+        session = await self.session(session_id, org_id=org_id)
+        if session.ended:
+            raise InvalidTransition(f"session {session_id} is {session.status} already")
+        runner = self._runners.get(session_id)
+        if runner is not None and runner.drives(session_id):
+            return await runner.cancel(session_id, by=by)
+        await states.store.request_cancel(session_id, org_id)
+        try:
+            log = await states.claim(session_id, org_id, None)
+        except SessionBusy:
+            return await self.session(session_id, org_id=org_id)
+        try:
+            await cancel(log, by)
+        finally:
+            states.release(log)
+        return await self.session(session_id, org_id=org_id)
+
+    async def session(self, session_id: str, *, org_id: str = "default") -> AgentSession:
+        """A session with its steps. Raises: SessionNotFound."""
+        return await self._runtime.states.view(session_id, org_id)
+
+    async def sessions(
+        self, *, org_id: str = "default", status: SessionStatus | None = None, limit: int = 100
+    ) -> list[AgentSession]:
+        """Newest first, without steps."""
+        records = await self._runtime.states.store.sessions(org_id, status=status, limit=limit)
+        return [AgentSession.of(record) for record in records]
+
+    async def delete(self, session_id: str, *, org_id: str = "default", by: str = "caller") -> None:
+        """Remove a session and its log; its audit rows stay, with a tombstone. Raises: SessionNotFound, SessionBusy."""
+        await self._runtime.states.delete(session_id, org_id, by)
+
+    async def events(self, session_id: str, *, org_id: str = "default", after_seq: int = 0) -> list[Event]:
+        return await self._runtime.states.store.events(session_id, org_id, after_seq=after_seq)
+
+    async def approvals(
+        self,
+        *,
+        org_id: str = "default",
+        status: ApprovalStatus | None = ApprovalStatus.PENDING,
+        session_id: str | None = None,
+    ) -> list[ApprovalRecord]:
+        return await self._runtime.states.store.approvals(org_id, status=status, session_id=session_id)
+
+    async def decide(
+        self,
+        approval_id: str,
+        decision: Literal["approved", "denied"],
+        *,
+        by: str,
+        reason: str | None = None,
+        org_id: str = "default",
+    ) -> ApprovalRecord:
+        """Record a person's decision; `resume` acts on it.
+
+        Raises: ApprovalNotFound, ApprovalAlreadyDecided, ApprovalVoid where the stored arguments were changed.
+        """
+        return await decide(self._runtime.states, approval_id, decision, by=by, reason=reason, org_id=org_id)
+
+    async def close(self) -> None:
+        for runner in self._runners.values():
+            await runner.close()
+
+    def _tool_names(self, request: StartRequest) -> list[str]:
+        if request.tools is None:
+            return [definition.name for definition in self._registry.definitions]
+        if len(set(request.tools)) != len(request.tools):
+            raise InvalidInput("a tool is named twice")
+        return list(request.tools)
+
+    async def _runner_of(self, session_id: str, org_id: str) -> AgentRunner:
+        """A runner for a session as its log describes it. Raises: UnknownTool where one of its tools is not loaded."""
+        config = await self._runtime.states.config(session_id, org_id)
+        missing = [name for name in config.tools if name not in {tool.name for tool in self._registry.definitions}]
+        if missing:
+            raise UnknownTool(
+                f"session {session_id} uses tools that are not loaded: {', '.join(missing)}",
+                hint="name the folder that has them: --plugins-dir DIR",
+            )
+        return AgentRunner(
+            config.model,
+            config.tools,
+            self._registry,
+            config.instructions,
+            config.limits,
+            pre_approved=config.pre_approved,
+            agent=config.agent,
+            runtime=self._runtime,
+        )

@@ -1,0 +1,139 @@
+"""Runtime: everything a process has opened, from settings to sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from conductor_ai.agents.state import StateManager
+from conductor_ai.conductor import Conductor
+from conductor_ai.model_catalog import Catalog, ModelInfo, cost_usd
+from conductor_ai.observability.audit import AuditLogger
+from conductor_ai.observability.redaction import Redactor
+from conductor_ai.providers.base import Provider
+from conductor_ai.providers.scripted import Script
+from conductor_ai.schemas.messages import ModelResponse
+from conductor_ai.schemas.usage import money_text
+from conductor_ai.settings import Settings, default_model, require_key
+from conductor_ai.storage.hot_memory import MemoryHotState
+from conductor_ai.storage.sqlite import SQLiteStore
+from conductor_ai.wiring.demo import demo_script
+from conductor_ai.wiring.plugins import load_plugins
+from conductor_ai.wiring.providers import Providers
+
+if TYPE_CHECKING:
+    from conductor_ai.storage.base import SessionStore
+
+
+class Runtime:
+    """The opened parts. Belongs to one event loop; `open_runtime` closes it."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, providers: Providers, states: StateManager) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.states = states
+        self._providers = providers
+
+    @property
+    def store(self) -> SessionStore:
+        return self.states.store
+
+    @property
+    def audit(self) -> AuditLogger:
+        return self.states.audit
+
+    @property
+    def redactor(self) -> Redactor:
+        return self.states.redactor
+
+    def model(self, model_id: str) -> ModelInfo:
+        """Raises: UnknownModel, ModelForbidden, MissingKey."""
+        model = self.catalog.get_model(model_id)
+        require_key(model, self.settings)
+        return model
+
+    def provider(self, model: ModelInfo) -> Provider:
+        return self._providers.of(model)
+
+    def cost_usd(self, model: ModelInfo, response: ModelResponse) -> str | None:
+        """The provider's own figure where it bills one, else by the catalog's price; None where neither is known."""
+        if response.billed_cost_usd is not None:
+            return money_text(response.billed_cost_usd)
+        if model.price is None:
+            return None
+        cost = cost_usd(response.usage, model.price)
+        return None if cost is None else money_text(cost)
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings | None = None, *, script: Script = demo_script) -> AsyncIterator[Runtime]:
+    """Open the store under `$CONDUCTOR_HOME` and what the loop needs; HTTP is opened when a model first needs it.
+
+    Args:
+        script: What `demo/scripted` says and does.
+    """
+    async with AsyncExitStack() as stack:
+        yield await _opened(Settings.load() if settings is None else settings, script, stack)
+
+
+async def _opened(settings: Settings, script: Script, stack: AsyncExitStack) -> Runtime:
+    redactor = Redactor(settings.secrets())
+    catalog = Catalog.load(settings.models_file)
+    store = await SQLiteStore.open(settings.conductor_home)
+    stack.push_async_callback(store.close)
+    hot = MemoryHotState()
+    stack.push_async_callback(hot.close)
+    providers = Providers(settings, script)
+    stack.push_async_callback(providers.close)
+    states = StateManager(store, hot, AuditLogger(store, redactor), redactor)
+    return Runtime(settings, catalog, providers, states)
+
+
+@asynccontextmanager
+async def open_conductor(
+    settings: Settings | None = None, *, plugins_dir: Path | None = None
+) -> AsyncIterator[Conductor]:
+    """The door, with the tools of `plugins_dir` (default: as settings say) and of installed plugins behind it."""
+    settings = Settings.load() if settings is None else settings
+    async with open_runtime(settings) as runtime:
+        registry, plugins = load_plugins(settings, plugins_dir)
+        conductor = Conductor(
+            runtime,
+            registry,
+            runtime.catalog,
+            default_model=lambda: default_model(settings, runtime.catalog).id,
+            plugins=plugins,
+        )
+        try:
+            yield conductor
+        finally:
+            await conductor.close()
+
+
+_Scope = AsyncIterator[Runtime]
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Path, tuple[_Scope, Runtime]]] = WeakKeyDictionary()
+
+
+async def default_runtime() -> Runtime:
+    """The runtime of callers who open none: one per event loop and home, closed when the loop shuts down."""
+    settings = Settings.load()
+    home = settings.conductor_home.absolute()
+    runtimes = _by_loop.setdefault(asyncio.get_running_loop(), {})
+    if home not in runtimes:
+        # asyncio.run closes suspended async generators before it closes the loop: that is what closes this runtime.
+        scope = _until_shutdown(settings)
+        runtimes[home] = (scope, await anext(scope))
+    return runtimes[home][1]
+
+
+async def _until_shutdown(settings: Settings) -> AsyncIterator[Runtime]:
+    # No `async with open_runtime`: that is a generator of its own, which the loop would close at the same time.
+    stack = AsyncExitStack()
+    try:
+        yield await _opened(settings, demo_script, stack)
+    finally:
+        await stack.aclose()
