@@ -1,0 +1,127 @@
+"""`conductor doctor`: what is set up, what is missing, what is broken."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from conductor_ai.cli.options import AsJSON, PluginsDir
+from conductor_ai.errors import ConductorError, MissingKey
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conductor_ai.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding. Not `ok`: something needed is broken."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def doctor(as_json: AsJSON = False, plugins_dir: PluginsDir = None) -> int:
+    """Say what is set up, what is missing and what is broken. Exit code 1 where something needed is broken."""
+    from conductor_ai.cli.output import say, say_json
+
+    checks = [Check("python", sys.version_info >= (3, 11), sys.version.split()[0])]
+    settings = _settings(checks)
+    if settings is not None:
+        checks += [_home(settings), _database(settings), _model(settings), *_plugins(settings, plugins_dir)]
+    variables = _variables(settings)
+    healthy = all(check.ok for check in checks)
+    if as_json:
+        say_json({"ok": healthy, "checks": [asdict(check) for check in checks], "variables": variables})
+        return 0 if healthy else 1
+    for check in checks:
+        say(f"{'ok' if check.ok else 'BROKEN':<8}{check.name}: {check.detail}")
+    for variable in variables:
+        value = f" = {variable['value']}" if variable["value"] is not None else ""
+        say(f"{'set' if variable['set'] else '-':<8}{variable['name']}{value}: {variable['meaning']}")
+    return 0 if healthy else 1
+
+
+def _settings(checks: list[Check]) -> Settings | None:
+    from conductor_ai.settings import Settings
+
+    try:
+        return Settings.load()
+    except ConductorError as error:
+        checks.append(_broken("settings", error))
+        return None
+
+
+def _home(settings: Settings) -> Check:
+    home = settings.conductor_home.absolute()
+    nearest = next(folder for folder in (home, *home.parents) if folder.exists())
+    writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    return Check(
+        "home", writable, f"{home}{'' if writable else f' cannot be written: see the permissions of {nearest}'}"
+    )
+
+
+def _database(settings: Settings) -> Check:
+    import asyncio
+
+    from conductor_ai.cli.door import has_database
+    from conductor_ai.wiring import open_conductor
+
+    async def count() -> int:
+        async with open_conductor(settings) as conductor:
+            return len(await conductor.sessions(limit=1000))
+
+    if not has_database():
+        return Check("database", True, "none yet; the first session makes it")
+    try:
+        sessions = asyncio.run(count())
+    except ConductorError as error:
+        return _broken("database", error)
+    return Check("database", True, f"{'1000 or more' if sessions == 1000 else sessions} sessions")
+
+
+def _model(settings: Settings) -> Check:
+    from datetime import UTC, datetime
+
+    from conductor_ai.model_catalog import Catalog, retirement_warning
+    from conductor_ai.settings import default_model
+
+    try:
+        model = default_model(settings, Catalog.load(settings.models_file))
+    except MissingKey as error:
+        return Check("default model", True, f"none: {error.hint}")
+    except ConductorError as error:
+        return _broken("default model", error)
+    warning = retirement_warning(model, datetime.now(UTC).date())
+    return Check("default model", True, model.id + (f" ({warning})" if warning else ""))
+
+
+def _plugins(settings: Settings, plugins_dir: Path | None) -> list[Check]:
+    from conductor_ai.wiring.plugins import load_plugins
+
+    try:
+        _, found = load_plugins(settings, plugins_dir)
+    except ConductorError as error:
+        return [_broken("plugins", error)]
+    return [Check(f"plugin {p.name}", p.error is None, p.error or f"{', '.join(p.tools)} from {p.path}") for p in found]
+
+
+def _variables(settings: Settings | None) -> list[dict[str, Any]]:
+    """Each variable that is read. The value is shown where it is no secret."""
+    from conductor_ai.settings import VARIABLES
+
+    rows: list[dict[str, Any]] = []
+    for variable in VARIABLES:
+        is_set = variable.name in os.environ if settings is None else settings.is_set(variable.name)
+        shown = is_set and settings is not None and not variable.is_secret
+        value = str(getattr(settings, variable.name.lower())) if shown else None
+        rows.append({"name": variable.name, "set": is_set, "value": value, "meaning": variable.meaning})
+    return rows
+
+
+def _broken(name: str, error: ConductorError) -> Check:
+    return Check(name, False, f"{error}; {error.hint}" if error.hint else str(error))

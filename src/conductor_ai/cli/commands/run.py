@@ -1,0 +1,139 @@
+"""`conductor run`: start a session, or continue one, and drive it until it stops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from conductor_ai.cli.options import AsJSON, MaxCost, MaxSteps, PluginsDir, limits_from
+from conductor_ai.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conductor_ai.cli.reporting import Report
+    from conductor_ai.conductor import Conductor, StartRequest
+
+
+def run(
+    task: Annotated[
+        str | None, typer.Argument(help="What to do. Text piped in is added to it; alone, it is the task.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Model id; see `conductor models list`.")] = None,
+    tools: Annotated[
+        str | None, typer.Option("--tools", metavar="A,B", help="Tools the model may use [default: all].")
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", help="Instructions that stand above the task.")] = None,
+    max_cost: MaxCost = None,
+    max_steps: MaxSteps = None,
+    continue_id: Annotated[
+        str | None, typer.Option("--continue", metavar="ID", help="Give the task to this ended session.")
+    ] = None,
+    approve: Annotated[
+        list[str] | None, typer.Option("--approve", metavar="TOOL", help="Allow this tool beforehand; repeatable.")
+    ] = None,
+    as_json: AsJSON = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would run and what it may cost; call and store nothing.")
+    ] = False,
+    plugins_dir: PluginsDir = None,
+) -> int:
+    """Run a task to its answer. This is the default command.
+
+    The answer goes to standard output, the view of the work to standard error. Ctrl-C once pauses the session.
+    """
+    import asyncio
+
+    from conductor_ai.cli.reporting import Report
+    from conductor_ai.cli.stdin_text import task_with_context
+
+    given_to_new_only = {"--model": model, "--tools": tools, "--system": system, "--approve": approve}
+    if continue_id and (unfit := [name for name, value in given_to_new_only.items() if value]):
+        raise UsageError(f"{unfit[0]} cannot change with --continue: a session keeps what it was started with")
+    message = task_with_context(task)
+    if message is None or not message.strip():
+        raise UsageError("no task given", hint='conductor run "what to do", or pipe the task in')
+    report = Report(as_json, plugins_dir)
+    limits = limits_from(max_cost, max_steps)
+    if continue_id:
+        return asyncio.run(_continue(continue_id, message, limits, report, dry_run=dry_run))
+    from conductor_ai.conductor import StartRequest
+
+    request = StartRequest(
+        messages=[{"role": "user", "content": message}],
+        model=model,
+        tools=None if tools is None else [name.strip() for name in tools.split(",") if name.strip()],
+        instructions=system,
+        limits=limits,
+        pre_approved=approve or [],
+    )
+    if dry_run:
+        return asyncio.run(_plan(request, report))
+    return asyncio.run(start_and_drive(request, report, plugins_dir=plugins_dir))
+
+
+async def start_and_drive(request: StartRequest, report: Report, *, plugins_dir: Path | None) -> int:
+    """Start a session and drive it until it stops. Returns: the exit code."""
+    from conductor_ai.cli.door import opened
+    from conductor_ai.cli.foreground import Foreground
+
+    async with opened(plugins_dir) as conductor:
+        with Foreground(conductor, report) as foreground:
+            session = await conductor.start(request)
+            foreground.view.line(f"session {session.session_id}  {session.model}")
+            for remark in _remarks_on(session.model, conductor):
+                foreground.view.line(remark)
+            work = conductor.run(session.session_id, on_event=foreground.view.event)
+            return await foreground.finish(session.session_id, work)
+
+
+def _remarks_on(model_id: str, conductor: Conductor) -> list[str]:
+    """What a person should know of the model before its answer: that it is a script, or that it soon retires."""
+    from datetime import UTC, datetime
+
+    from conductor_ai.model_catalog import ModelProvider, retirement_warning
+
+    remarks: list[str] = []
+    for model in conductor.models():
+        if model.id != model_id:
+            continue
+        if model.provider is ModelProvider.DEMO:
+            remarks.append("only the model's choices are scripted; tools, data, log and audit are real")
+        if warning := retirement_warning(model, datetime.now(UTC).date()):
+            remarks.append(f"warning: {warning}")
+    return remarks
+
+
+async def _continue(part: str, message: str, limits: dict[str, Any] | None, report: Report, *, dry_run: bool) -> int:
+    from conductor_ai.cli.door import opened, session_id_of
+    from conductor_ai.cli.foreground import Foreground
+
+    if dry_run:
+        raise UsageError("--dry-run shows a new session; it does not go with --continue")
+    async with opened(report.plugins_dir) as conductor:
+        session_id = await session_id_of(conductor, part)
+        with Foreground(conductor, report) as foreground:
+            foreground.view.line(f"session {session_id}")
+            work = conductor.continue_session(session_id, message, limits=limits, on_event=foreground.view.event)
+            return await foreground.finish(session_id, work)
+
+
+async def _plan(request: StartRequest, report: Report) -> int:
+    from conductor_ai.cli.door import opened
+    from conductor_ai.cli.output import say, say_json
+    from conductor_ai.cli.text import json_line
+
+    async with opened(report.plugins_dir) as conductor:
+        plan = conductor.plan(request)
+    if report.as_json:
+        say_json(plan)
+        return 0
+    for name, value in plan.items():
+        if isinstance(value, list):
+            say(f"{name}:")
+            for item in value:
+                say(f"  {json_line(item, 200)}")
+        else:
+            say(f"{name}: {value if isinstance(value, str) else json_line(value, 200)}")
+    return 0

@@ -1,0 +1,132 @@
+"""`conductor sessions`: what ran, what it did, what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from conductor_ai.cli.options import AsJSON, SessionId, Yes
+from conductor_ai.errors import UsageError
+
+if TYPE_CHECKING:
+    from conductor_ai.schemas.agent_session import AgentSession
+    from conductor_ai.schemas.steps import AgentStep
+
+
+def list_sessions(
+    status: Annotated[str | None, typer.Option("--status", help="Only sessions with this status.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 100,
+    as_json: AsJSON = False,
+) -> int:
+    """List sessions, newest first."""
+    import asyncio
+
+    return asyncio.run(_list(status, limit, as_json=as_json))
+
+
+async def _list(status: str | None, limit: int, *, as_json: bool) -> int:
+    from conductor_ai.cli.door import has_database, opened
+    from conductor_ai.cli.output import say_json, say_table
+    from conductor_ai.cli.text import money
+    from conductor_ai.schemas.session import SessionStatus
+
+    if status is not None and status not in set(SessionStatus):
+        raise UsageError(f"unknown status {status!r}", hint=f"one of: {', '.join(SessionStatus)}")
+    wanted = None if status is None else SessionStatus(status)
+    sessions: list[AgentSession] = []
+    if has_database():
+        async with opened() as conductor:
+            sessions = await conductor.sessions(status=wanted, limit=limit)
+    if as_json:
+        say_json([session.to_dict() for session in sessions])
+        return 0
+    rows = [(s.session_id, s.status.value, s.created_at[:19], s.model, money(s.cost_usd), s.title) for s in sessions]
+    say_table(("session", "status", "created (UTC)", "model", "cost", "task"), rows)
+    return 0
+
+
+def show(session_id: SessionId, as_json: AsJSON = False) -> int:
+    """Show one session: its steps, tool calls, figures and answer."""
+    import asyncio
+
+    return asyncio.run(_show(session_id, as_json=as_json))
+
+
+async def _show(part: str, *, as_json: bool) -> int:
+    from conductor_ai.cli.door import opened, session_id_of
+    from conductor_ai.cli.output import say, say_json
+
+    async with opened() as conductor:
+        session = await conductor.session(await session_id_of(conductor, part))
+    if as_json:
+        say_json(session.to_dict())
+        return 0
+    for line in _heading(session):
+        say(line)
+    for step in session.steps:
+        for line in _step_lines(step):
+            say(line)
+    return 0
+
+
+def _heading(session: AgentSession) -> list[str]:
+    from conductor_ai.cli.text import money, one_line
+
+    reason = f" ({session.pause_reason})" if session.pause_reason else ""
+    usage = session.usage
+    lines = [
+        f"session {session.session_id}",
+        f"task    {one_line(session.title)}",
+        f"status  {session.status.value}{reason}",
+        f"model   {session.model}",
+        f"created {session.created_at}",
+        f"usage   {usage.total_tokens - usage.output_tokens:,} in + {usage.output_tokens:,} out tokens",
+        f"cost    {money(session.cost_usd)}",
+    ]
+    return [*lines, f"error   {session.error}"] if session.error else lines
+
+
+def _step_lines(step: AgentStep) -> list[str]:
+    from conductor_ai.cli.text import json_line, milliseconds, money, one_line
+
+    figures = "" if step.model is None else f"  {milliseconds(step.duration_ms)}  {money(step.cost_usd)}"
+    lines = ["", f"step {step.step_no}  {step.type.value}{figures}"]
+    if step.content:
+        lines += [f"  {line}" for line in step.content.splitlines()]
+    for call in step.tool_calls:
+        said = call.error if call.error else json_line(call.result, 200)
+        lines.append(f"  {call.name} {json_line(call.arguments, 200)}")
+        lines.append(
+            f"    {call.outcome or 'no result yet'}  {milliseconds(call.execution_time_ms)}  {one_line(said, 200)}"
+        )
+    return lines
+
+
+def delete(session_id: SessionId, yes: Yes = False, as_json: AsJSON = False) -> int:
+    """Delete a session with its log; its audit rows stay. Asks first where it is run on a terminal."""
+    import asyncio
+
+    return asyncio.run(_delete(session_id, yes=yes, as_json=as_json))
+
+
+async def _delete(part: str, *, yes: bool, as_json: bool) -> int:
+    from conductor_ai.cli.asking import ask_yes_no, can_ask
+    from conductor_ai.cli.door import opened, person, session_id_of
+    from conductor_ai.cli.output import say, say_json
+
+    async with opened() as conductor:
+        session_id = await session_id_of(conductor, part)
+        if not yes and not as_json and can_ask() and not await ask_yes_no(f"delete session {session_id} for good?"):
+            say("kept")
+            return 0
+        await conductor.delete(session_id, by=person())
+    if as_json:
+        say_json({"session_id": session_id, "deleted": True})
+    else:
+        say(f"{session_id} deleted")
+    return 0
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"list": list_sessions, "show": show, "delete": delete}

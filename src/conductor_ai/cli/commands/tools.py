@@ -1,0 +1,90 @@
+"""`conductor tools`: what a model may call, and one call without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from conductor_ai.cli.options import AsJSON, PluginsDir, Yes
+from conductor_ai.errors import InvalidInput, UnknownTool, UsageError
+
+
+def list_tools(as_json: AsJSON = False, plugins_dir: PluginsDir = None) -> int:
+    """List tools: what they do, what repeating a call means, and whether they need approval."""
+    from conductor_ai.cli.door import loaded_plugins
+    from conductor_ai.cli.output import say_json, say_table
+
+    registry, _ = loaded_plugins(plugins_dir)
+    definitions = registry.definitions
+    if as_json:
+        say_json([definition.model_dump(mode="json") for definition in definitions])
+        return 0
+    rows = [(d.name, d.effect, "yes" if d.requires_approval else "no", d.description) for d in definitions]
+    say_table(("tool", "effect", "approval", "what it does"), rows)
+    return 0
+
+
+def call(
+    name: Annotated[str, typer.Argument(help="The tool.")],
+    arguments: Annotated[str, typer.Argument(metavar="JSON", help="Its arguments, a JSON object.")] = "{}",
+    yes: Yes = False,
+    as_json: AsJSON = False,
+    plugins_dir: PluginsDir = None,
+) -> int:
+    """Call one tool, outside any session; the audit records it. A tool that needs approval asks first."""
+    import asyncio
+    import json
+
+    from conductor_ai.cli.output import say, say_error, say_json
+
+    result = asyncio.run(_call(name, _parsed(arguments), plugins_dir, confirmed=yes, as_json=as_json))
+    if as_json:
+        say_json(result)
+    elif not result["success"]:
+        say_error("tool_failed", result["error"] or "the tool gave no reason", None, as_json=False)
+    else:
+        value = result["result"]
+        say(value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False))
+    return 0 if result["success"] else 1
+
+
+async def _call(
+    name: str, arguments: dict[str, Any], plugins_dir: Any, *, confirmed: bool, as_json: bool
+) -> dict[str, Any]:
+    from conductor_ai.cli.door import opened
+
+    async with opened(plugins_dir) as conductor:
+        definition = next((tool for tool in conductor.tools() if tool.name == name), None)
+        if definition is None:
+            raise UnknownTool(f"no tool {name!r}", hint="conductor tools list")
+        if definition.requires_approval and not confirmed:
+            await _confirm(name, arguments, as_json=as_json)
+        result = await conductor.call_tool(name, arguments)
+    return result.model_dump(mode="json")
+
+
+async def _confirm(name: str, arguments: dict[str, Any], *, as_json: bool) -> None:
+    from conductor_ai.cli.asking import ask_yes_no, can_ask, show_call
+
+    if as_json or not can_ask():
+        raise UsageError(f"{name} needs approval", hint="--yes allows this one call")
+    show_call(name, arguments)
+    if not await ask_yes_no(f"allow {name}?"):
+        raise UsageError(f"{name} was not called: not allowed")
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    from conductor_ai.schemas import json_text
+
+    try:
+        value = json_text.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"arguments are not JSON: {error}", hint="""quote them: '{"name": "value"}'""") from None
+    if not isinstance(value, dict):
+        raise InvalidInput(f"arguments must be a JSON object, got {text!r}")
+    return value
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"list": list_tools, "call": call}

@@ -1,0 +1,100 @@
+"""Opening what a command needs, and finding what a person named by a part of its id."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conductor_ai.cli.output import note
+from conductor_ai.cli.text import one_line
+from conductor_ai.errors import ApprovalNotFound, SessionNotFound, UsageError
+
+if TYPE_CHECKING:
+    from conductor_ai.conductor import Conductor
+    from conductor_ai.tools.registry import PluginInfo, ToolRegistry
+
+_WHOLE_ID = 36
+_SHORTEST_PART = 6
+_SEARCHED = 10_000
+
+
+@asynccontextmanager
+async def opened(plugins_dir: Path | None = None) -> AsyncIterator[Conductor]:
+    """The door for one command, its database made where there is none. Broken plugins are named on standard error."""
+    from conductor_ai.settings import Settings
+    from conductor_ai.wiring import open_conductor
+
+    async with open_conductor(Settings.load(), plugins_dir=plugins_dir) as conductor:
+        _warn_of_broken(conductor.plugins)
+        yield conductor
+
+
+def loaded_plugins(plugins_dir: Path | None = None) -> tuple[ToolRegistry, list[PluginInfo]]:
+    """Tools and where they come from, without a database: listing works in any folder. Warns as `opened` does."""
+    from conductor_ai.settings import Settings
+    from conductor_ai.wiring.plugins import load_plugins
+
+    registry, plugins = load_plugins(Settings.load(), plugins_dir)
+    _warn_of_broken(plugins)
+    return registry, plugins
+
+
+def has_database() -> bool:
+    """Whether anything was ever stored here; a command that lists makes no database only to find it empty."""
+    from conductor_ai.settings import Settings
+    from conductor_ai.storage.sqlite.database import FILE_NAME
+
+    return (Settings.load().conductor_home / FILE_NAME).exists()
+
+
+async def session_id_of(conductor: Conductor, text: str) -> str:
+    """The id of the session that `text` means: its id, or the beginning or end of it.
+
+    Raises: SessionNotFound; UsageError where several sessions fit.
+    """
+    if len(text) >= _WHOLE_ID:
+        return text
+    found = _matching(text, (session.session_id for session in await conductor.sessions(limit=_SEARCHED)))
+    if not found:
+        raise SessionNotFound(f"no session {text!r}", hint="conductor sessions list")
+    return _only(found, text, "sessions")
+
+
+async def approval_id_of(conductor: Conductor, text: str) -> str:
+    """As `session_id_of`, for the approvals that are pending. Raises: ApprovalNotFound, UsageError."""
+    if len(text) >= _WHOLE_ID:
+        return text
+    found = _matching(text, (approval.approval_id for approval in await conductor.approvals()))
+    if not found:
+        raise ApprovalNotFound(f"no pending approval {text!r}", hint="conductor approvals list")
+    return _only(found, text, "approvals")
+
+
+def person() -> str:
+    """Who decides here, as the audit will name them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in many containers
+        return f"uid {os.getuid()}"
+
+
+def _warn_of_broken(plugins: Iterable[PluginInfo]) -> None:
+    for plugin in plugins:
+        if plugin.error:
+            note(f"warning: plugin {plugin.name} was not loaded: {one_line(plugin.error, 300)}")
+
+
+def _matching(part: str, ids: Iterable[str]) -> list[str]:
+    if len(part) < _SHORTEST_PART:
+        return []
+    return [whole for whole in ids if whole.startswith(part) or whole.endswith(part)]
+
+
+def _only(found: list[str], part: str, noun: str) -> str:
+    if len(found) > 1:
+        raise UsageError(f"{part!r} fits {len(found)} {noun}", hint="give more of the id; its end differs soonest")
+    return found[0]

@@ -1,0 +1,98 @@
+"""A session's events in words: what happened, one line each, and what is going on now."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from conductor_ai.cli.text import json_line, milliseconds, money, one_line
+
+_ARGUMENTS_WIDTH = 80
+_OUTCOMES = {
+    "succeeded": "done",
+    "failed": "failed",
+    "refused": "refused",
+    "unknown": "outcome unknown",
+    "not_run": "not run",
+}
+
+
+class Line(NamedTuple):
+    """`style` is a Rich style, without meaning where there is no terminal."""
+
+    text: str
+    style: str = ""
+
+
+class Narrator:
+    """Follows one session's events. `activity` is what the session does now, "" where it does nothing."""
+
+    def __init__(self) -> None:
+        self.activity = ""
+        self.failure_hint: str | None = None
+        self._arguments: dict[str, str] = {}
+        self._running: dict[str, str] = {}
+
+    def lines(self, event: dict[str, Any]) -> list[Line]:
+        """What to print for `event`; none for an event that needs no line."""
+        payload = event["payload"]
+        match event["type"]:
+            case "model.started":
+                self.activity = f"step {payload['step_no']}: {payload['model']} is thinking"
+            case "model.completed":
+                return self._model_completed(payload)
+            case "tool.started":
+                return self._tool_started(payload)
+            case "tool.progress":
+                return [Line(f"  {self._running.get(payload['call_id'], 'tool')}: {one_line(payload['text'])}", "dim")]
+            case "tool.completed":
+                return self._tool_completed(payload)
+            case "approval.requested":
+                arguments = json_line(payload["arguments"], _ARGUMENTS_WIDTH)
+                return [
+                    Line(f"step {payload['step_no']}  approval needed: {payload['tool_name']} {arguments}", "yellow")
+                ]
+            case "approval.decided":
+                return [Line(f"  {payload['tool_name']} {payload['decision']} by {one_line(payload['by'])}")]
+            case "session.resumed":
+                return [Line("resumed")]
+            case "session.failed":
+                self.failure_hint = payload["hint"]
+        return []
+
+    def _model_completed(self, payload: dict[str, Any]) -> list[Line]:
+        self.activity = ""
+        usage = payload["usage"]
+        read = usage["input_tokens"] + usage["cache_read_tokens"] + usage["cache_write_tokens"]
+        figures = (
+            milliseconds(payload["duration_ms"]),
+            f"{read:,} in + {usage['output_tokens']:,} out tokens",
+            money(payload["cost_usd"]),
+        )
+        lines = [Line(f"step {payload['step_no']}  {payload['model']}  {'  '.join(figures)}", "cyan")]
+        if payload["tool_calls"] and payload["content"].strip():
+            lines.append(Line(f"  {one_line(payload['content'])}", "dim"))
+        for call in payload["tool_calls"]:
+            given = call["arguments"] if call["arguments"] is not None else call.get("raw_arguments")
+            self._arguments[call["call_id"]] = json_line(given, _ARGUMENTS_WIDTH)
+        return lines
+
+    def _tool_started(self, payload: dict[str, Any]) -> list[Line]:
+        self._running[payload["call_id"]] = payload["name"]
+        self._say_what_runs(payload["step_no"])
+        arguments = self._arguments.get(payload["call_id"], "")
+        return [Line(f"step {payload['step_no']}  {payload['name']} {arguments}".rstrip())]
+
+    def _tool_completed(self, payload: dict[str, Any]) -> list[Line]:
+        self._running.pop(payload["call_id"], None)
+        self._say_what_runs(payload["step_no"])
+        outcome = payload["outcome"]
+        arguments = one_line(self._arguments.get(payload["call_id"], ""), _ARGUMENTS_WIDTH // 2)
+        call = f"{payload['name']} {arguments}".rstrip()
+        said = f"step {payload['step_no']}  {call} {_OUTCOMES.get(outcome, outcome)}"
+        if outcome == "succeeded":
+            return [Line(f"{said}  {milliseconds(payload['execution_time_ms'])}", "green")]
+        why = f": {one_line(payload['error'])}" if payload["error"] else ""
+        return [Line(f"{said}{why}", "red")]
+
+    def _say_what_runs(self, step_no: int) -> None:
+        self.activity = f"step {step_no}: {', '.join(self._running.values())}" if self._running else ""

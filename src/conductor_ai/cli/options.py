@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON only on standard output.")]
+PluginsDir = Annotated[
+    Path | None,
+    typer.Option("--plugins-dir", help="Folder of plugins [default: $CONDUCTOR_PLUGINS_DIR, else plugins/]."),
+]
+MaxCost = Annotated[
+    str | None, typer.Option("--max-cost", metavar="USD", help="Pause before the session costs more than this.")
+]
+MaxSteps = Annotated[
+    int | None, typer.Option("--max-steps", metavar="N", help="Pause after so many steps since the last message.")
+]
+SessionId = Annotated[str, typer.Argument(metavar="ID", help="Session id, or six or more characters of its end.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def limits_from(max_cost: str | None, max_steps: int | None) -> dict[str, Any] | None:
+    """The limits that were given; None where none was."""
+    given = {"max_cost_usd": max_cost, "max_steps": max_steps}
+    return {name: value for name, value in given.items() if value is not None} or None

@@ -1,0 +1,73 @@
+"""How a session's stop is told: the answer on standard output, what to do next on standard error."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conductor_ai.cli.exit_codes import ExitCode, of_session
+from conductor_ai.cli.live_view import LiveView
+from conductor_ai.cli.output import say, say_json
+from conductor_ai.cli.text import count, exact, money, one_line
+from conductor_ai.schemas import json_text
+from conductor_ai.schemas.approvals import ApprovalRecord
+from conductor_ai.schemas.session import PauseReason, SessionStatus
+
+if TYPE_CHECKING:
+    from conductor_ai.schemas.agent_session import AgentSession
+
+_RAISED_BY = {PauseReason.MAX_STEPS: " --max-steps N", PauseReason.MAX_COST: " --max-cost USD"}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`plugins_dir` as given on the command line: the lines to copy must name it again."""
+
+    as_json: bool
+    plugins_dir: Path | None = None
+
+    def ended(
+        self, session: AgentSession, pending: Sequence[ApprovalRecord], view: LiveView, *, interrupted: bool
+    ) -> ExitCode:
+        """Tell how `session` stopped. Returns: the exit code that says the same."""
+        spent = f"{count(len(session.steps), 'step')}, {session.usage.total_tokens:,} tokens, {money(session.cost_usd)}"
+        view.line(f"{_state(session)}: {spent}")
+        match session.status:
+            case SessionStatus.FAILED:
+                view.line(f"error: {one_line(session.error or 'unknown', 1000)}")
+                if view.narrator.failure_hint:
+                    view.line(f"hint: {one_line(view.narrator.failure_hint, 1000)}")
+            case SessionStatus.WAITING_APPROVAL:
+                self._say_what_waits(pending, view)
+                view.line(f"then:    {self.resume_line(session.session_id)}")
+            case SessionStatus.PAUSED | SessionStatus.RUNNING:
+                raised = _RAISED_BY.get(session.pause_reason, "") if session.pause_reason else ""
+                view.line(f"resume:  {self.resume_line(session.session_id)}{raised}")
+        if self.as_json:
+            say_json(session.to_dict())
+        elif session.final_answer is not None:
+            say(session.final_answer)
+        waiting = session.status is SessionStatus.WAITING_APPROVAL
+        return ExitCode.INTERRUPTED if interrupted and waiting else of_session(session)
+
+    def resume_line(self, session_id: str) -> str:
+        """The command that goes on with the session."""
+        folder = f" --plugins-dir {shlex.quote(str(self.plugins_dir))}" if self.plugins_dir else ""
+        return f"conductor resume {session_id}{folder}"
+
+    @staticmethod
+    def _say_what_waits(pending: Sequence[ApprovalRecord], view: LiveView) -> None:
+        for approval in pending:
+            arguments = json.dumps(json_text.loads(approval.arguments), ensure_ascii=False)
+            view.line(f"waits:   {approval.tool_name} {exact(arguments)}")
+            view.line(f"approve: conductor approvals approve {approval.approval_id}")
+            view.line(f"deny:    conductor approvals deny {approval.approval_id}")
+
+
+def _state(session: AgentSession) -> str:
+    reason = f" ({session.pause_reason})" if session.pause_reason else ""
+    return f"{session.status.value.replace('_', ' ')}{reason}"
