@@ -62,6 +62,16 @@ def test_a_pipe_that_stays_silent_is_waited_for_and_said(console: Console, model
     assert model.requests[0]["messages"][-1]["content"] == "sum it up\n\nlate"
 
 
+@pytest.mark.slow
+def test_a_pipe_that_nobody_writes_to_is_left_alone_in_the_end(console: Console, model: ModelServer) -> None:
+    model.will_answer("ok")
+    with console.start("sum it up", stdin=subprocess.PIPE) as process:
+        assert process.wait(timeout=60) == 0
+        assert process.stderr is not None
+        assert "going on without it" in process.stderr.read()
+    assert model.requests[0]["messages"][-1]["content"] == "sum it up"
+
+
 def test_bytes_that_are_no_text_reach_the_model_readable(console: Console, model: ModelServer) -> None:
     model.will_answer("ok")
     assert console("read", stdin=b"caf\xe9 \x00 end").code == 0

@@ -6,19 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from conductor_ai.agents.closing import cancel
-from conductor_ai.agents.limits import require_price
 from conductor_ai.agents.runner import AgentRunner, Runtime
 from conductor_ai.agents.state import OnEvent
 from conductor_ai.conductor.decisions import decide
-from conductor_ai.conductor.requests import StartRequest
+from conductor_ai.conductor.requests import StartRequest, tool_names
 from conductor_ai.conductor.tool_calls import call_tool
-from conductor_ai.errors import InvalidInput, InvalidTransition, SessionBusy, UnknownTool
+from conductor_ai.errors import InvalidTransition, SessionBusy, UnknownTool
 from conductor_ai.model_catalog import Catalog, ModelInfo
 from conductor_ai.schemas.agent_session import AgentSession
 from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.schemas.events import Event
-from conductor_ai.schemas.limits import Limits
-from conductor_ai.schemas.messages import parse_messages
 from conductor_ai.schemas.session import SessionStatus
 from conductor_ai.sdk.base import ToolDefinition, ToolResult
 from conductor_ai.tools.registry import PluginInfo, ToolRegistry
@@ -61,40 +58,11 @@ class Conductor:
         """
         return await call_tool(self._runtime.states, self._registry, name, arguments, org_id=org_id)
 
-    def plan(self, request: StartRequest) -> dict[str, Any]:
-        """What `start` would do, as JSON data; calls nothing and stores nothing. Raises as `start` does."""
-        _, messages = parse_messages(request.messages)
-        model = self._runtime.model(request.model or self._default_model())
-        limits = Limits.of(request.limits)
-        require_price(model, limits)
-        tools = [self._registry.get_tool(name).definition for name in self._tool_names(request)]
-        return {
-            "model": model.id,
-            "provider": model.provider,
-            "price_usd_per_million_tokens": None
-            if model.price is None
-            else {"input": str(model.price.input), "output": str(model.price.output)},
-            "tools": [
-                {
-                    "name": tool.name,
-                    "effect": tool.effect,
-                    "requires_approval": tool.requires_approval and tool.name not in request.pre_approved,
-                }
-                for tool in tools
-            ],
-            "instructions": request.instructions,
-            "limits": limits.to_dict(),
-            "messages": [{"role": message.role.value, "content": message.content} for message in messages],
-        }
-
     async def start(self, request: StartRequest, *, org_id: str = "default") -> AgentSession:
         """A new session: durable, claimed by this process, `running`; `run` drives it. Raises: UsageError."""
-        unknown = [name for name in request.pre_approved if name not in self._tool_names(request)]
-        if unknown:
-            raise UnknownTool(f"cannot approve {', '.join(unknown)}: not a tool of this run")
         runner = AgentRunner(
             request.model or self._default_model(),
-            self._tool_names(request),
+            tool_names(request, self._registry),
             self._registry,
             request.instructions,
             request.limits,
@@ -225,13 +193,6 @@ class Conductor:
     async def close(self) -> None:
         for runner in self._runners.values():
             await runner.close()
-
-    def _tool_names(self, request: StartRequest) -> list[str]:
-        if request.tools is None:
-            return [definition.name for definition in self._registry.definitions]
-        if len(set(request.tools)) != len(request.tools):
-            raise InvalidInput("a tool is named twice")
-        return list(request.tools)
 
     async def _runner_of(self, session_id: str, org_id: str) -> AgentRunner:
         """A runner for a session as its log describes it. Raises: UnknownTool where one of its tools is not loaded."""

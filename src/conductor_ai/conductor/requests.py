@@ -1,4 +1,4 @@
-"""What a caller asks for."""
+"""What a caller asks for, and what would come of it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from conductor_ai.agents.limits import max_output_tokens, require_price
+from conductor_ai.errors import InvalidInput, UnknownTool
+from conductor_ai.model_catalog import ModelInfo, reserve_usd
+from conductor_ai.schemas import json_text
 from conductor_ai.schemas.limits import Limits
-from conductor_ai.schemas.messages import Message
+from conductor_ai.schemas.messages import Message, parse_messages
+from conductor_ai.schemas.usage import money_text
+from conductor_ai.tools.registry import ToolRegistry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,3 +28,45 @@ class StartRequest:
     limits: Limits | dict[str, Any] | None = None
     pre_approved: Sequence[str] = ()
     agent: str | None = None
+
+
+def tool_names(request: StartRequest, registry: ToolRegistry) -> list[str]:
+    """The tools a session is given. Raises: InvalidInput, UnknownTool."""
+    names = [tool.name for tool in registry.definitions] if request.tools is None else list(request.tools)
+    if len(set(names)) != len(names):
+        raise InvalidInput("a tool is named twice")
+    unknown = [name for name in request.pre_approved if name not in names]
+    if unknown:
+        raise UnknownTool(f"cannot approve {', '.join(unknown)}: not a tool of this run")
+    return names
+
+
+def plan(request: StartRequest, model: ModelInfo, registry: ToolRegistry) -> dict[str, Any]:
+    """What starting `request` on `model` would do, as JSON data; calls nothing, stores nothing, refuses what `start`
+    refuses. `first_call_at_most_usd` counts a token for each byte of the prompt and the longest answer allowed."""
+    _, messages = parse_messages(request.messages)
+    limits = Limits.of(request.limits)
+    require_price(model, limits)
+    tools = [registry.get_tool(name).definition for name in tool_names(request, registry)]
+    conversation = [{"role": message.role.value, "content": message.content} for message in messages]
+    definitions = [tool.model_dump(mode="json") for tool in tools]
+    prompt_bytes = len(json_text.wire_dumps([request.instructions, conversation, definitions]))
+    price = model.price
+    bound = None if price is None else reserve_usd(price, prompt_bytes, max_output_tokens(model, limits))
+    return {
+        "model": model.id,
+        "provider": model.provider.value,
+        "usd_per_million_tokens": price and {"input": str(price.input), "output": str(price.output)},
+        "first_call_at_most_usd": None if bound is None else money_text(bound),
+        "tools": [
+            {
+                "name": tool.name,
+                "effect": tool.effect,
+                "requires_approval": tool.requires_approval and tool.name not in request.pre_approved,
+            }
+            for tool in tools
+        ],
+        "instructions": request.instructions,
+        "limits": limits.to_dict(),
+        "messages": conversation,
+    }

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from conductor_ai.agents.state import StateManager
-from conductor_ai.conductor import Conductor
+from conductor_ai.conductor import Conductor, StartRequest, plan
 from conductor_ai.model_catalog import Catalog, ModelInfo, cost_usd
 from conductor_ai.observability.audit import AuditLogger
 from conductor_ai.observability.redaction import Redactor
@@ -112,6 +112,15 @@ async def open_conductor(
             yield conductor
         finally:
             await conductor.close()
+
+
+def plan_run(settings: Settings, request: StartRequest, *, plugins_dir: Path | None = None) -> dict[str, Any]:
+    """What `Conductor.start` would do with `request`, without opening or making anything. Raises: UsageError."""
+    catalog = Catalog.load(settings.models_file)
+    model = catalog.get_model(request.model) if request.model else default_model(settings, catalog)
+    require_key(model, settings)
+    registry, _ = load_plugins(settings, plugins_dir)
+    return plan(request, model, registry)
 
 
 _Scope = AsyncIterator[Runtime]

@@ -69,7 +69,7 @@ def run(
         pre_approved=approve or [],
     )
     if dry_run:
-        return asyncio.run(_plan(request, report))
+        return _show_plan(request, report)
     return asyncio.run(start_and_drive(request, report, plugins_dir=plugins_dir))
 
 
@@ -119,13 +119,13 @@ async def _continue(part: str, message: str, limits: dict[str, Any] | None, repo
             return await foreground.finish(session_id, work)
 
 
-async def _plan(request: StartRequest, report: Report) -> int:
-    from conductor_ai.cli.door import opened
+def _show_plan(request: StartRequest, report: Report) -> int:
     from conductor_ai.cli.output import say, say_json
     from conductor_ai.cli.text import json_line
+    from conductor_ai.settings import Settings
+    from conductor_ai.wiring import plan_run
 
-    async with opened(report.plugins_dir) as conductor:
-        plan = conductor.plan(request)
+    plan = plan_run(Settings.load(), request, plugins_dir=report.plugins_dir)
     if report.as_json:
         say_json(plan)
         return 0
