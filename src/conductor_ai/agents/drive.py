@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,8 @@ from conductor_ai.schemas.messages import ModelResponse, StopReason
 from conductor_ai.schemas.session import PauseReason, SessionStatus
 from conductor_ai.schemas.steps import AgentStep, StepToolCall, StepType
 from conductor_ai.sdk.context import ToolContext
+
+_logger = logging.getLogger(__name__)
 
 CostUSD = Callable[[ModelInfo, ModelResponse], str | None]
 """US dollars as text; None where no price is known."""
@@ -215,6 +218,7 @@ class Drive:
 
     async def _fail(self, error: ProviderError) -> StepResult:
         self._interruptible = None
+        _logger.warning("model call of session %s failed (%s): %s", self.log.session_id, error.code, error)
         payload: SessionFailed = {
             "code": error.code,
             "message": str(error),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from conductor_ai.agents.state import OnEvent, SessionLog, StateManager
 from conductor_ai.agents.tool_calls import Toolset
 from conductor_ai.errors import InvalidTransition
 from conductor_ai.model_catalog import ModelInfo
+from conductor_ai.observability.logging import bind_session
 from conductor_ai.providers.base import HeadSpec, Provider
 from conductor_ai.schemas.agent_session import AgentSession
 from conductor_ai.schemas.events import EventType
@@ -22,6 +24,8 @@ from conductor_ai.schemas.session import SessionStatus
 from conductor_ai.schemas.steps import AgentStep, StepType
 from conductor_ai.tools.registry import ToolRegistry
 from conductor_ai.tools.registry import registry as global_registry
+
+_logger = logging.getLogger(__name__)
 
 Messages = Sequence[Message | Mapping[str, Any]]
 
@@ -106,8 +110,9 @@ class AgentRunner:
     async def drive(self, session_id: str) -> AgentSession:
         """Drive a session that this runner has claimed until it stops."""
         drive = self._drives[session_id]
-        while drive.running:
-            await self._step(drive)
+        with bind_session(session_id, drive.view.org_id):
+            while drive.running:
+                await self._step(drive)
         return drive.view
 
     async def execute_step(self, session_id: str, *, org_id: str = "default") -> AgentStep:
@@ -270,6 +275,7 @@ class AgentRunner:
         """The session does not run any more: let others at it, and complete the caller's view."""
         self._let_go(drive)
         drive.view.log = await drive.log.events()
+        _logger.info("session %s: %s after %d steps", drive.view.session_id, drive.view.status, drive.log.state.step_no)
 
     def _let_go(self, drive: Drive) -> None:
         if self._drives.pop(drive.log.session_id, None) is not None and self._runtime is not None:

@@ -111,11 +111,16 @@ class SessionLog:
 
     def commit(self) -> None:
         """Hand over what is staged, as one transaction, and do not wait: a failure shows in the next `durable`."""
-        self._manager.store.append_later(self._take())
+        append = self._take()
+        self._manager.store.append_later(append)
+        self._tell(append.events)
 
     async def durable(self) -> None:
         """Commit, and return once it is stored. Raises: OwnershipLost, StorageError."""
-        if await self._manager.store.append(self._take()):
+        append = self._take()
+        stored = self._manager.store.append(append)
+        self._tell(append.events)
+        if await stored:
             self.cancel_requested = True
 
     def _take(self) -> Append:
@@ -148,9 +153,6 @@ class SessionLog:
         self._committed_seq, self._created = self._staged_seq, None
         self._keep(events)
         self._clear()
-        if self.on_event is not None:
-            for row in events:
-                self._tell(row)
         return append
 
     def _keep(self, events: tuple[EventRow, ...]) -> None:
@@ -178,9 +180,11 @@ class SessionLog:
     def _extend_chain(self, entry: AuditEntry, now: str) -> AuditRow:
         return self._chain.extend(entry, org_id=self.state.config.org_id, session_id=self.session_id, created_at=now)
 
-    def _tell(self, row: EventRow) -> None:
+    def _tell(self, events: Sequence[EventRow]) -> None:
+        """Only after the events were handed over: a watcher that fails or hangs must not keep them from the disk."""
         if self.on_event is not None:
-            self.on_event(_event(row).to_dict())
+            for row in events:
+                self.on_event(_event(row).to_dict())
 
     def tell_live(self, kind: str, payload: dict[str, Any]) -> None:
         """Tell whoever watches something that is not stored."""
@@ -263,7 +267,8 @@ class StateManager:
     async def _lock(self, session_id: str, org_id: str) -> None:
         if self.store.try_lock(session_id):
             return
-        pid = _pid((await self.store.session(session_id, org_id)).owner)
+        await self.store.session(session_id, org_id)  # a session of another org is not found
+        pid = self.store.lock_holder(session_id)
         raise SessionBusy(
             f"session {session_id} is driven by pid {pid}" if pid else f"session {session_id} is being driven",
             pid=pid,
@@ -285,14 +290,10 @@ class StateManager:
             title=record.title,
             created_at=record.created_at,
         )
+        log.updated_at = record.updated_at
         log.cancel_requested = record.cancel_requested_at is not None
         return log
 
 
 def _event(row: EventRow) -> Event:
     return Event(row.session_id, row.seq, EventType(row.type), json_text.loads(row.payload), row.created_at)
-
-
-def _pid(owner: str | None) -> int | None:
-    pid, _, _ = (owner or "").partition("@")
-    return int(pid) if pid.isdigit() else None

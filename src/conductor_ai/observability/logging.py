@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 # structlog is imported where it is needed: a command that logs nothing does not wait for it.
 
+# A library keeps silent until its host says where lines go; without this, Python prints warnings to stderr.
+logging.getLogger("conductor_ai").addHandler(logging.NullHandler())
+
 _session: ContextVar[tuple[str, str] | None] = ContextVar("conductor_log_session", default=None)
 
 

@@ -95,6 +95,10 @@ class SessionStore(Protocol):
         """Hold the right to drive the session until `unlock` or the death of this process; False: somebody holds it."""
         ...
 
+    def lock_holder(self, session_id: str) -> int | None:
+        """The process that drives the session now; None where nobody does or it cannot be told."""
+        ...
+
     def unlock(self, session_id: str) -> None: ...
 
     async def claim(self, session_id: str, org_id: str, owner: str) -> SessionRecord:

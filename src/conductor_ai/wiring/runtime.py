@@ -13,6 +13,7 @@ from conductor_ai.agents.state import StateManager
 from conductor_ai.conductor import Conductor, StartRequest, plan
 from conductor_ai.model_catalog import Catalog, ModelInfo, cost_usd
 from conductor_ai.observability.audit import AuditLogger
+from conductor_ai.observability.logging import configure
 from conductor_ai.observability.redaction import Redactor
 from conductor_ai.providers.base import Provider
 from conductor_ai.providers.scripted import Script
@@ -100,6 +101,8 @@ async def open_conductor(
     """The door, with the tools of `plugins_dir` (default: as settings say) and of installed plugins behind it."""
     settings = Settings.load() if settings is None else settings
     async with open_runtime(settings) as runtime:
+        if settings.app_env == "production":
+            configure(settings.app_env, runtime.redactor)
         registry, plugins = load_plugins(settings, plugins_dir)
         conductor = Conductor(
             runtime,
