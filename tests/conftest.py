@@ -1,0 +1,35 @@
+"""What every test may rely on: no key of the person who runs it, and an end to every wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from conductor_ai.settings import Settings
+
+
+@asynccontextmanager
+async def fail_after(seconds: float) -> AsyncIterator[None]:
+    """Fail a wait that does not end, instead of hanging."""
+    async with asyncio.timeout(seconds):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test spends the money, or reads the sessions, of the person who runs it."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def conductor_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`$CONDUCTOR_HOME` of this test, in an empty current folder: no `.env` and no plugins are found by chance."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("CONDUCTOR_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    return home
