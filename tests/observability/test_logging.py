@@ -7,10 +7,8 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from conductor_ai.observability.logging import bind_session, configure, get_logger
 from conductor_ai.observability.redaction import REDACTED, Redactor
@@ -18,13 +16,7 @@ from conductor_ai.observability.redaction import REDACTED, Redactor
 SECRET = "correct-horse-battery"
 
 
-@pytest.fixture(autouse=True)
-def settings_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:

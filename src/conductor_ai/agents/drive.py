@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 from conductor_ai.agents import answers, limits
@@ -16,7 +17,7 @@ from conductor_ai.agents.session_state import OpenCall
 from conductor_ai.agents.state import SessionLog
 from conductor_ai.agents.tool_calls import Toolset, run_tool, unknown_outcome
 from conductor_ai.agents.triage import triage
-from conductor_ai.errors import ProviderError
+from conductor_ai.errors import ProviderError, RequestRefused
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.observability.audit import SessionSink, bind_sink
 from conductor_ai.providers.base import ModelRequest, Provider
@@ -30,6 +31,8 @@ from conductor_ai.sdk.context import ToolContext
 
 _logger = logging.getLogger(__name__)
 
+Successor = Callable[[], "tuple[ModelInfo, bytes] | None"]
+"""The model that takes over where the first is gone, with its head; None where there is none."""
 CostUSD = Callable[[ModelInfo, ModelResponse], str | None]
 """US dollars as text; None where no price is known."""
 
@@ -56,7 +59,15 @@ class Drive:
     """
 
     def __init__(
-        self, log: SessionLog, toolset: Toolset, model: ModelInfo, provider: Provider, head: bytes, cost_usd: CostUSD
+        self,
+        log: SessionLog,
+        toolset: Toolset,
+        model: ModelInfo,
+        provider: Provider,
+        head: bytes,
+        *,
+        cost_usd: CostUSD,
+        successor: Successor,
     ) -> None:
         config = log.state.config
         self.log = log
@@ -68,6 +79,7 @@ class Drive:
         self._provider = provider
         self._head = head
         self._cost_usd = cost_usd
+        self._successor: Successor | None = successor
         self._sink = SessionSink(config.org_id, log.session_id, log.redactor, log.record)
         self._segment_started = time.monotonic()
         self._cancelled_by: str | None = None
@@ -121,7 +133,12 @@ class Drive:
             pause = limits.reached(state, self._model, len(self._head), self._segment_started)
             if pause is not None:
                 return await self._pause(pause)
-            response = await self._call_model()
+            try:
+                response = await self._call_model()
+            except RequestRefused as refusal:
+                if refusal.status != HTTPStatus.NOT_FOUND or not self._take_successor():
+                    raise
+                return await self._step()  # within the limits, now at the successor's price
             content = response.content
             if not state.open_calls:
                 return await self._answered(response)
@@ -139,6 +156,18 @@ class Drive:
         cost = self._cost_usd(self._model, response)
         log.stage(EventType.MODEL_COMPLETED, answers.model_completed(self._model, step_no, response, cost, duration_ms))
         return response
+
+    def _take_successor(self) -> bool:
+        """Go over to the successor of a model that its provider does not know any more; once."""
+        found = self._successor() if self._successor is not None else None
+        self._successor = None
+        if found is None:
+            return False
+        _logger.warning(
+            "model %s is gone; session %s goes on with %s", self._model.id, self.log.session_id, found[0].id
+        )
+        self._model, self._head = found
+        return True
 
     async def _answered(self, response: ModelResponse) -> StepResult:
         """The model asked for no tool: an answer, unless it was cut or refused."""

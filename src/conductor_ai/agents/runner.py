@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from conductor_ai.agents import limits as limit_checks
@@ -12,7 +13,7 @@ from conductor_ai.agents.drive import Drive, StepResult
 from conductor_ai.agents.session_state import SessionConfig
 from conductor_ai.agents.state import OnEvent, SessionLog, StateManager
 from conductor_ai.agents.tool_calls import Toolset
-from conductor_ai.errors import InvalidTransition
+from conductor_ai.errors import InvalidTransition, UsageError
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.observability.logging import bind_session
 from conductor_ai.providers.base import HeadSpec, Provider
@@ -236,7 +237,14 @@ class AgentRunner:
             self._head = (spec, provider.encode_head(spec))
         runtime = self._runtime
         assert runtime is not None, "a log comes from an opened runtime"
-        drive = Drive(log, self._toolset, model, provider, self._head[1], runtime.cost_usd)
+
+        def successor() -> tuple[ModelInfo, bytes] | None:
+            after = _successor(runtime, model, config.limits)
+            return None if after is None else (after, provider.encode_head(replace(spec, model=after.wire_id)))
+
+        drive = Drive(
+            log, self._toolset, model, provider, self._head[1], cost_usd=runtime.cost_usd, successor=successor
+        )
         log.on_event = on_event
         self._drives[log.session_id] = drive
         drive.refresh()
@@ -287,6 +295,18 @@ def _ready(runtime: Runtime, model_id: str, limits: Limits) -> tuple[ModelInfo, 
     model = runtime.model(model_id)
     limit_checks.require_price(model, limits)
     return model, runtime.provider(model)
+
+
+def _successor(runtime: Runtime, model: ModelInfo, limits: Limits) -> ModelInfo | None:
+    """The model that its provider serves in place of one that is gone; None where it cannot be used here."""
+    if model.successor is None:
+        return None
+    try:
+        after = runtime.model(model.successor)
+        limit_checks.require_price(after, limits)
+    except UsageError:
+        return None
+    return after if after.provider is model.provider else None
 
 
 _FINAL = (SessionStatus.COMPLETED, SessionStatus.CANCELLED)
