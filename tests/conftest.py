@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from conductor_ai.settings import Settings
+
+# A busy machine is no reason to fail: nothing here is timed.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @asynccontextmanager

@@ -144,14 +144,14 @@ def test_secrets_are_listed_longest_first_and_shown_nowhere(monkeypatch: pytest.
     assert not any(secret in shown for secret in secrets)
 
 
-def test_what_is_too_short_to_hide_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_of_any_length_is_listed_and_no_password_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_LLM_API_KEY", "none")
     monkeypatch.setenv("REDIS_URL", "redis://localhost:6379")
-    assert Settings.load().secrets() == []
+    assert Settings.load().secrets() == ["none"]
 
 
 @hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(key=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=6))
+@given(key=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
 def test_any_key_arrives_unchanged_and_is_a_secret(key: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANTHROPIC_API_KEY", key)

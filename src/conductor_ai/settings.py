@@ -16,9 +16,6 @@ from conductor_ai.model_catalog import Catalog, ModelInfo, ModelProvider
 
 MODELS_FILE = "models.toml"
 
-# Text this short is no secret worth hiding (`LOCAL_LLM_API_KEY=x`), and hiding it would garble everything else.
-_MIN_SECRET_CHARS = 6
-
 # A default model that goes within this time gives way to its successor.
 _RETIRING_SOON = timedelta(days=30)
 
@@ -136,13 +133,13 @@ class Settings(BaseSettings):
         return variable.lower() in self.model_fields_set
 
     def secrets(self) -> list[str]:
-        """Every text that must not appear in a log, a record or an error, longest first."""
+        """Every secret value, longest first. Whoever hides them leaves out what is too short (`schemas.secrets`)."""
         values = [value for _, value in self if isinstance(value, SecretStr)]
         found = {value.get_secret_value() for value in values if value is not self.redis_url}
         if self.redis_url is not None:
             password = urlsplit(self.redis_url.get_secret_value()).password or ""
             found |= {password, unquote(password)}
-        return sorted((text for text in found if len(text) >= _MIN_SECRET_CHARS), key=lambda text: (-len(text), text))
+        return sorted(found - {""}, key=lambda text: (-len(text), text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -84,6 +85,14 @@ class Gate:
         self.entered.set()
         await self.open.wait()
         return "through"
+
+
+def edit(bench: Bench, statement: str) -> None:
+    """What somebody with the file in hand could do."""
+    connection = sqlite3.connect(bench.settings.conductor_home / "conductor.db")
+    with connection:
+        connection.execute(statement)
+    connection.close()
 
 
 class Bench:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from conductor_ai.providers.scripted import Script, call, say, together
 from conductor_ai.schemas.approvals import ApprovalStatus
 from conductor_ai.sdk import BaseTool
 from conductor_ai.tools.registry import ToolRegistry
-from tests.agents.conftest import TASK, Bench, Tool, answering
+from tests.agents.conftest import TASK, Bench, Tool, answering, edit
 
 SEND = [together(call("send", {"to": "ann"}), call("look")), say("Sent.")]
 
@@ -105,7 +104,7 @@ async def test_a_request_whose_stored_arguments_were_changed_cannot_be_approved(
     send, look = _tools()
     conductor = await _conductor(bench, SEND, (send, look))
     session_id, approval_id = await _waiting(conductor)
-    _edit(bench, "UPDATE approvals SET arguments = replace(arguments, 'ann', 'eve')")
+    edit(bench, "UPDATE approvals SET arguments = replace(arguments, 'ann', 'eve')")
 
     with pytest.raises(ApprovalVoid):
         await conductor.decide(approval_id, "approved", by="ann")
@@ -119,7 +118,7 @@ async def test_an_approval_of_other_arguments_than_the_call_has_is_void(bench: B
     conductor = await _conductor(bench, SEND, (send, look))
     session_id, approval_id = await _waiting(conductor)
     await conductor.decide(approval_id, "approved", by="ann")
-    _edit(bench, "UPDATE session_events SET payload = replace(payload, 'ann', 'eve') WHERE type = 'model.completed'")
+    edit(bench, "UPDATE session_events SET payload = replace(payload, 'ann', 'eve') WHERE type = 'model.completed'")
 
     session = await conductor.resume(session_id)
 
@@ -175,10 +174,3 @@ async def test_cancelling_a_waiting_session_voids_its_requests(bench: Bench) -> 
     with pytest.raises((ApprovalVoid, ApprovalAlreadyDecided)):
         await conductor.decide(approval_id, "approved", by="ann")
     assert send.calls == []
-
-
-def _edit(bench: Bench, statement: str) -> None:
-    """What somebody with the file in hand could do."""
-    with sqlite3.connect(bench.settings.conductor_home / "conductor.db") as connection:
-        connection.execute(statement)
-    connection.close()

@@ -185,6 +185,72 @@ async def test_a_call_that_could_break_the_money_limit_is_not_made(desk: Desk) -
     assert server.requests == []
 
 
+async def test_a_call_that_ends_without_saying_counts_as_what_it_may_have_cost(desk: Desk) -> None:
+    server = await desk.serve(FakeAnthropic)
+    server.will_cut(b'{"id": "msg_01"', 5)
+    server.will_say("Three.")
+    limits = {"max_cost_usd": "0.015", "max_output_tokens": 500}
+    runner = await desk.runner(server, MODELS["anthropic"], limits=limits)
+
+    failed = await runner.run(TASK)
+    paused = await runner.resume(failed.session_id)
+    raised = await runner.resume(failed.session_id, limits={"max_cost_usd": "1"})
+
+    assert failed.status == "failed"
+    assert paused.pause_reason is PauseReason.MAX_COST
+    assert raised.final_answer == "Three."
+
+
+async def test_without_usage_a_limited_session_is_charged_the_bound(desk: Desk) -> None:
+    server = await desk.serve(FakeAnthropic)
+    body = anthropic_server.reply([{"type": "text", "text": "Hi."}])
+    del body["usage"]
+    server.will_answer(body=body)
+    limits = {"max_cost_usd": "1", "max_output_tokens": 100}
+    runner = await desk.runner(server, MODELS["anthropic"], limits=limits)
+
+    session = await runner.run(TASK)
+
+    assert session.final_answer == "Hi."
+    assert session.cost_usd is not None
+    assert session.cost_usd > Decimal("0.0015")  # the answer alone may have been 100 tokens
+
+
+async def test_a_raised_answer_limit_reaches_the_next_request(desk: Desk) -> None:
+    server = await desk.serve(FakeAnthropic)
+    server.will_answer(body=anthropic_server.reply([_use("look")], "tool_use"))
+    server.will_say("Three.")
+    runner = await desk.runner(server, MODELS["anthropic"], limits={"max_steps": 1, "max_output_tokens": 100})
+    session = await runner.run(TASK)
+
+    await runner.resume(session.session_id, limits={"max_steps": 5, "max_output_tokens": 200})
+
+    assert [request.json["max_tokens"] for request in server.requests] == [100, 200]
+
+
+async def test_a_cut_answer_is_in_the_log_and_is_no_answer(desk: Desk) -> None:
+    server = await desk.serve(FakeAnthropic)
+    server.will_answer(body=anthropic_server.reply([{"type": "text", "text": "The first half of"}], "max_tokens"))
+    runner = await desk.runner(server, MODELS["anthropic"])
+
+    session = await runner.run(TASK)
+
+    assert (session.status, session.final_answer) == ("failed", None)
+    assert session.steps[-1].content == "The first half of"
+    assert "final_answer" not in session.to_dict()["steps"][-1]
+
+
+async def test_a_money_limit_can_be_lifted(desk: Desk) -> None:
+    server = await desk.serve(FakeAnthropic)
+    server.will_say("Hi.")
+    runner = await desk.runner(server, MODELS["anthropic"], limits={"max_cost_usd": "0.0001"})
+    paused = await runner.run(TASK)
+
+    resumed = await runner.resume(paused.session_id, limits={"max_cost_usd": None})
+
+    assert resumed.final_answer == "Hi."
+
+
 async def test_a_provider_that_bills_is_believed(desk: Desk) -> None:
     server = await desk.serve(FakeOpenRouter)
     body = next(wire for wire in WIRES if wire.name == "openrouter").says("Hi.")

@@ -306,8 +306,8 @@ async def test_cancel_ends_what_runs_and_answers_every_call(bench: Bench) -> Non
 
     assert cancelled.status == "cancelled"
     assert (await bench.types(session.session_id))[-3:] == [
-        "tool.completed",
         "session.cancel_requested",
+        "tool.completed",
         "session.cancelled",
     ]
     assert cancelled.steps[0].tool_calls[0].outcome == "unknown"

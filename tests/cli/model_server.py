@@ -39,6 +39,10 @@ class ModelServer:
         ]
         self._will_complete({"role": "assistant", "content": content, "tool_calls": wire}, "tool_calls")
 
+    def will_decline(self) -> None:
+        """An answer that the provider holds back."""
+        self._will_complete({"role": "assistant", "content": ""}, "content_filter")
+
     def will_refuse(self, status: int, message: str) -> None:
         self._replies.append((status, {"error": {"message": message, "type": "error", "code": status}}))
 

@@ -25,6 +25,7 @@ def test_sessions_are_listed_newest_first_and_shown_with_their_steps(
     console.here("second task")
     second, first = console.here("sessions", "list", "--json").json
     assert [first["title"], second["title"]] == ["first task", "second task"]
+    assert first.keys().isdisjoint({"steps", "final_answer"})
     assert (
         console.here("sessions", "list", "--status", "completed", "--limit", "1").out.split("\t")[0]
         == second["session_id"]
@@ -96,6 +97,14 @@ def test_a_call_that_cannot_be_is_a_usage_error(console: Console, desk: Path, ar
     assert ended.code == 2
     assert said in ended.err
     assert not (console.folder / "posted.txt").exists()
+
+
+def test_a_tool_that_fails_is_exit_code_1(console: Console, desk: Path) -> None:
+    register = desk / "register.py"
+    register.write_text(register.read_text().replace('arguments["word"].upper()', "1 / 0"))
+    ended = console.here("tools", "call", "look_up", '{"word": "owl"}')
+    assert (ended.code, ended.out) == (1, "")
+    assert "division by zero" in ended.err
 
 
 def test_yes_allows_one_call(console: Console, desk: Path) -> None:

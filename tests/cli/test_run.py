@@ -145,6 +145,15 @@ def test_a_refused_key_says_which_variable_to_look_at(console: Console, model: M
     assert console.here("resume", session["session_id"]).out == "ok now\n"
 
 
+def test_a_session_that_failed_for_good_goes_on_with_a_new_message_only(console: Console, model: ModelServer) -> None:
+    model.will_decline()
+    ended = console.here("hi there", "--json")
+    assert ended.code == 1
+    assert console.here("resume", ended.json["session_id"]).code == 2
+    model.will_answer("Hello.")
+    assert console.here("run", "try again", "--continue", ended.json["session_id"]).out == "Hello.\n"
+
+
 def test_a_model_that_is_gone_soon_is_warned_of(console: Console, model: ModelServer) -> None:
     home = console.folder / ".conductor"
     home.mkdir()

@@ -47,6 +47,32 @@ def test_a_no_is_told_to_the_model(console: Console, model: ModelServer, desk: P
     assert not (console.folder / "posted.txt").exists()
 
 
+def test_a_decision_from_elsewhere_counts_and_the_session_goes_on(
+    console: Console, model: ModelServer, desk: Path
+) -> None:
+    model.will_call(("post", {"text": "Dear all"}))
+    model.will_answer("Not sent.")
+    child = console.on_terminal("write to all")
+    child.expect_exact("allow post? [y/n]")
+    approval_id = console.here("approvals", "list", "--json").json[0]["approval_id"]
+    assert console.here("approvals", "deny", approval_id).code == 0
+    child.sendline("y")
+    child.expect_exact("was already denied")
+    child.expect_exact("Not sent.")
+    assert exit_code(child) == 0
+    assert not (console.folder / "posted.txt").exists()
+
+
+def test_a_session_cancelled_while_it_asks_ends_as_cancelled(console: Console, model: ModelServer, desk: Path) -> None:
+    model.will_call(("post", {"text": "Dear all"}))
+    child = console.on_terminal("write to all")
+    child.expect_exact("allow post? [y/n]")
+    assert console.here("cancel", str(session_of(console)["session_id"])).code == 0
+    child.sendline("y")
+    assert exit_code(child) == 130
+    assert not (console.folder / "posted.txt").exists()
+
+
 def test_a_question_left_open_keeps_the_session_waiting(console: Console, model: ModelServer, desk: Path) -> None:
     model.will_call(("post", {"text": "Dear all"}))
     child = console.on_terminal("write to all")

@@ -44,10 +44,10 @@ def at(*points: str) -> Stop:
     return stop
 
 
-def before_storing(cause: str, *, says: str = "", then: str = "") -> Stop:
+def before_storing(cause: str, *, then: str = "") -> Stop:
     """After the process has handed over what follows from `cause`, before that is stored.
 
-    The database is held. That the process has got so far shows in what it `says`, or in its arriving at `then`.
+    The database is held. That the process has got so far shows in its arriving at `then`, or in its doing nothing more.
     """
 
     async def stop(world: World, arguments: Sequence[str], seq: int) -> None:
@@ -58,10 +58,10 @@ def before_storing(cause: str, *, says: str = "", then: str = "") -> Stop:
         await world.log.reaches(seq)
         with world.log.held():
             hold.release()
-            if says:
-                await process.said(says)
             if further is not None:
                 await further.arrived()
+            else:
+                await process.settles()
             await process.kill()
         world.stage.let_go()
 
@@ -131,7 +131,7 @@ def _model(step: int, seq: int, last: str) -> list[Boundary]:
             f"step {step} answered, before that is stored",
             seq,
             last,
-            before_storing(f"model:{step}", says=STEP.format(step)),
+            before_storing(f"model:{step}"),
         ),
     ]
 

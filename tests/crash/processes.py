@@ -18,6 +18,8 @@ from tests.conftest import fail_after
 SCRIPT = str(Path(sys.executable).parent / "conductor")
 ROOT = Path(__file__).parents[2]
 _WAIT_S = 60.0
+_POLL_S = 0.02
+_QUIET_POLLS = 10
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,19 @@ class Started:
     def has_open(self, file: Path) -> bool:
         """On Linux only."""
         return any(_target(entry) == file for entry in Path(f"/proc/{self.pid}/fd").iterdir())
+
+    async def settles(self) -> None:
+        """Returns once the process has used no CPU time for a while: it waits for something that does not come."""
+        used, quiet = -1, 0
+        async with fail_after(_WAIT_S):
+            while quiet < _QUIET_POLLS:
+                now = self._ticks()
+                used, quiet = now, quiet + 1 if now == used else 0
+                await asyncio.sleep(_POLL_S)
+
+    def _ticks(self) -> int:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

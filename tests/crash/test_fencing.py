@@ -63,7 +63,7 @@ async def test_a_claim_fences_off_everybody_who_claimed_before(tmp_path: Path) -
     settings = Settings(conductor_home=tmp_path)
     async with open_runtime(settings) as first, open_runtime(settings) as second:
         old = await first.states.create(SessionConfig("default", "demo/scripted"), [Message(Role.USER, "hi")], encode)
-        first.states.release(old)
+        old.release()
         new = await second.states.claim(old.session_id, "default", None)
         record = await second.store.session(old.session_id, "default")
 

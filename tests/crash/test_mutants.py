@@ -35,7 +35,7 @@ async def test_an_effect_before_its_intent_is_seen_and_happens_twice(tmp_path: P
 
 async def test_a_process_that_awaits_its_intent_does_not_act_before_it_is_stored(tmp_path: Path) -> None:
     async with World(tmp_path, ["charge"]) as world:
-        await before_storing("model:1", says="step 1  charge")(world, world.run, 2)
+        await before_storing("model:1")(world, world.run, 2)
         assert world.runs()["charge"] == 0
         await world.conduct(world.resume)
         assert (world.runs()["charge"], world.violations()) == (1, [])

@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from conductor_ai.agents.runner import AgentRunner
 from conductor_ai.providers.scripted import call, say
 from conductor_ai.settings import Settings
 from conductor_ai.tools.registry import ToolRegistry
 from conductor_ai.wiring import open_runtime
 from tests.agents.conftest import TASK, Tool, answering
-from tests.crash.log_reader import LogReader
 
 
 async def test_a_result_is_stored_although_the_watcher_fails_at_it(tmp_path: Path) -> None:
@@ -26,11 +23,7 @@ async def test_a_result_is_stored_although_the_watcher_fails_at_it(tmp_path: Pat
     registry.register(tool)
     async with open_runtime(Settings(conductor_home=tmp_path), script=[call("charge"), say("Done.")]) as runtime:
         runner = AgentRunner("demo/scripted", ["charge"], registry, runtime=runtime)
-        with pytest.raises(OSError, match="No space"):
-            await runner.run(TASK, on_event=full_disk)
-        log = LogReader(tmp_path / "conductor.db")
-
-        session = await runner.resume(log.session_id())
+        session = await runner.run(TASK, on_event=full_disk)
 
     assert len(tool.calls) == 1
     assert session.steps[0].tool_calls[0].outcome == "succeeded"

@@ -191,6 +191,25 @@ async def test_while_a_session_is_driven_records_go_to_its_chain(store: SQLiteSt
     assert [row.action for row in (await store.audit_rows("other", None))[0]] == ["elsewhere"]
 
 
+async def test_while_a_tool_is_called_outside_a_session_records_go_to_the_chain_of_its_org(audit: AuditLogger) -> None:
+    org = Recorded()
+    with bind_sink(SessionSink("acme", None, Redactor(), org.record)):
+        await audit.log(AuditRecord(category="tool", action="completed", tool_name="t", success=True))
+        await audit.log(AuditRecord(category="tool", action="of a session", session_id="s2"))
+
+    assert [json.loads(entry.metadata).get("session_id") for entry in org.entries] == [None, "s2"]
+    [row] = org.executions
+    assert (row.org_id, row.session_id) == ("acme", None)
+
+
+async def test_a_record_of_another_session_stays_in_the_org_that_is_at_work(
+    store: SQLiteStore, audit: AuditLogger
+) -> None:
+    with bind_sink(SessionSink("acme", "s1", Redactor(), Recorded().record)):
+        await audit.log(AuditRecord(category="tool", action="of another session", session_id="s2"))
+    assert [row.action for row in (await store.audit_rows("acme", None))[0]] == ["of another session"]
+
+
 async def test_a_time_of_ones_own_is_kept_beside_the_time_of_writing(store: SQLiteStore, audit: AuditLogger) -> None:
     then = datetime(2020, 1, 2, tzinfo=UTC)
     await audit.log(AuditRecord(category="import", action="lead", created_at=then))

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conductor_ai.observability.redaction import MIN_SECRET_CHARS, REDACTED, Redactor
+from conductor_ai.observability.redaction import REDACTED, Redactor
 from conductor_ai.schemas import json_text
+from conductor_ai.schemas.secrets import MIN_SECRET_CHARS
 
 SECRET = 'p@ss/w"ord+\\ünd?~'
 

@@ -160,10 +160,16 @@ async def test_a_foreign_turn_is_rebuilt_under_our_own_ids(openrouter_line: Line
     assert [(message["role"], message["tool_call_id"]) for message in sent[1:]] == [("tool", "c1_0"), ("tool", "c1_1")]
 
 
-async def test_usage_may_be_missing_or_null(local_line: Line) -> None:
-    for usage in ({}, None, {"prompt_tokens": None, "prompt_tokens_details": None}):
-        local_line.server.will_answer(body={**reply({"role": "assistant", "content": "x"}), "usage": usage})
-        assert (await local_line.ask()).usage == Usage()
+async def test_details_of_the_usage_may_be_null(local_line: Line) -> None:
+    local_line.server.will_answer(body=reply({"role": "assistant", "content": "x"}, prompt_tokens_details=None))
+    assert (await local_line.ask()).usage == Usage(input_tokens=10, output_tokens=5)
+
+
+async def test_a_bill_without_a_count_is_kept(openrouter_line: Line) -> None:
+    body = {**reply({"role": "assistant", "content": "x"}), "usage": {"cost": 0.01}}
+    openrouter_line.server.will_answer(body=body)
+    response = await openrouter_line.ask()
+    assert (response.usage, response.billed_cost_usd) == (None, Decimal("0.01"))
 
 
 @pytest.mark.parametrize(

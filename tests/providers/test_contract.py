@@ -32,6 +32,20 @@ async def test_a_tool_call_comes_with_its_arguments(line: Line) -> None:
     assert response.tool_calls[0].raw_arguments is None
 
 
+async def test_integers_of_any_size_come_and_go_exactly(line: Line) -> None:
+    large = {"what": "x", "n": [2**64, -(2**63) - 1, 12345678901234567890123]}
+    line.server.will_answer(body=line.wire.calls([("call_1", "find", large)]))
+    line.server.will_answer(body=line.wire.says("ok"))
+    turn = own_turn(await line.ask(tools=(FIND,)))
+    assert turn.tool_calls[0].arguments == large
+    assert [type(number) for number in large["n"]] == [type(n) for n in turn.tool_calls[0].arguments["n"]]
+    foreign = turn._replace(wire=None)
+    for again in (turn, foreign):
+        line.server.will_answer(body=line.wire.says("ok"))
+        await line.ask(HELLO, again, replies_to(again, "found"))
+        assert b"12345678901234567890123" in line.server.requests[-1].raw
+
+
 async def test_parallel_calls_keep_their_order_and_are_answered_in_one_turn(line: Line) -> None:
     asked = [(f"call_{n}", "find", {"what": str(n)}) for n in range(4)]
     line.server.will_answer(body=line.wire.calls(asked))
@@ -94,6 +108,31 @@ async def test_usage_never_counts_a_token_twice(line: Line) -> None:
     body, expected = line.wire.usage
     line.server.will_answer(body=body)
     assert (await line.ask()).usage == expected
+
+
+@pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+async def test_usage_that_was_not_reported_is_unknown_and_not_zero(wire: Wire, http: aiohttp.ClientSession) -> None:
+    place, *counts = wire.counts
+    reported = wire.says("x")[place]
+    others: list[Any] = [None, {}]
+    for count in counts:
+        others += [{**reported, count: None}, {name: value for name, value in reported.items() if name != count}]
+    bodies = [{**wire.says("x"), place: other} for other in others]
+    bodies.append({name: value for name, value in wire.says("x").items() if name != place})
+    async with connected(wire, http) as line:
+        for body in bodies:
+            line.server.will_answer(body=body)
+            response = await line.ask()
+            assert (response.content, response.usage) == ("x", None), body
+
+
+async def test_a_reported_zero_is_zero(line: Line) -> None:
+    place, *counts = line.wire.counts
+    body = line.wire.says("x")
+    line.server.will_answer(body={**body, place: {**body[place], **dict.fromkeys(counts, 0)}})
+    usage = (await line.ask()).usage
+    assert usage is not None
+    assert usage.input_tokens == 0
 
 
 async def test_retry_after_on_an_ordinary_answer_means_nothing(line: Line) -> None:

@@ -22,6 +22,7 @@ from conductor_ai.errors import (
     RequestRefused,
     TruncatedReply,
 )
+from conductor_ai.observability.redaction import Redactor
 from conductor_ai.providers.base import ModelRequest
 from conductor_ai.providers.failures import Failures, Timeouts
 from conductor_ai.providers.http import ProviderHTTP, base_address, key_of
@@ -270,6 +271,13 @@ def test_a_key_no_header_can_carry_is_refused_without_showing_it(key: str) -> No
         key_of(key, "ANTHROPIC_API_KEY")
     assert "ANTHROPIC_API_KEY" in str(caught.value)
     assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "is_hidden"), [("ollama", False), ("ollama1", False), ("ollama12", True)])
+def test_a_key_is_cut_out_of_errors_from_the_length_on_at_which_log_lines_lose_it(key: str, is_hidden: bool) -> None:
+    error = Failures("local", "LOCAL_LLM_API_KEY", "LOCAL_LLM_BASE_URL", key).malformed(f"it says {key}", "m")
+    assert (key not in str(error)) is is_hidden
+    assert (key not in Redactor([key]).clean_log(f"it says {key}")) is is_hidden
 
 
 async def test_a_cancelled_call_gives_its_connection_back(line: Line) -> None:

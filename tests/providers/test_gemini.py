@@ -97,7 +97,7 @@ async def test_a_candidate_without_parts_is_empty_and_can_go_back(
     gemini_line.server.will_answer(body={"candidates": [{"content": content, "finishReason": finish}]})
     gemini_line.server.will_answer(body=reply([{"text": "ok"}]))
     response = await gemini_line.ask()
-    assert (response.content, response.stop_reason, response.usage) == ("", expected, Usage())
+    assert (response.content, response.stop_reason, response.usage) == ("", expected, None)
     assert (await gemini_line.ask(HELLO, own_turn(response), HELLO)).content == "ok"
 
 

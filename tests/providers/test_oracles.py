@@ -174,6 +174,7 @@ async def test_the_sdk_reads_the_same_out_of_the_same_bytes(wire: Wire, http: ai
             assert [(call.name, call.arguments) for call in ours.tool_calls] == theirs.calls
             assert stops_as_theirs(wire, theirs.stop, ours.stop_reason, bool(ours.tool_calls)), theirs.stop
             usage = ours.usage
+            assert usage is not None
             assert usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens == theirs.prompt_tokens
             assert usage.output_tokens == theirs.output_tokens
 

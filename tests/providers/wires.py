@@ -44,6 +44,8 @@ class Wire:
     usage: tuple[Body, Usage]
     required: tuple[tuple[str | int, ...], ...]
     """Paths of the fields that a reply cannot do without."""
+    counts: tuple[str, ...]
+    """Where the usage stands, and the counts without which it tells nothing."""
 
 
 def _anthropic(http: aiohttp.ClientSession, url: str, timeouts: Timeouts | None) -> Provider:
@@ -159,7 +161,8 @@ ANTHROPIC = Wire(
         ),
         Usage(input_tokens=30, output_tokens=50, cache_read_tokens=60, cache_write_tokens=10, reasoning_tokens=20),
     ),
-    (("content",), ("content", 0, "type"), ("stop_reason",), ("usage",), ("usage", "input_tokens")),
+    (("content",), ("content", 0, "type"), ("stop_reason",)),
+    ("usage", "input_tokens", "output_tokens"),
 )
 GEMINI = Wire(
     "gemini",
@@ -183,6 +186,7 @@ GEMINI = Wire(
         Usage(input_tokens=30, output_tokens=50, cache_read_tokens=60, reasoning_tokens=20),
     ),
     (("candidates",),),
+    ("usageMetadata", "promptTokenCount"),
 )
 OPENROUTER = Wire(
     "openrouter",
@@ -196,6 +200,7 @@ OPENROUTER = Wire(
     {**_CHAT_STOPS},
     _CHAT_USAGE,
     _CHAT_REQUIRED,
+    ("usage", "prompt_tokens", "completion_tokens"),
 )
 LOCAL = Wire(
     "local",
@@ -209,5 +214,6 @@ LOCAL = Wire(
     {**_CHAT_STOPS},
     _CHAT_USAGE,
     _CHAT_REQUIRED,
+    ("usage", "prompt_tokens", "completion_tokens"),
 )
 WIRES = (ANTHROPIC, GEMINI, OPENROUTER, LOCAL)

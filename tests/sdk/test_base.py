@@ -26,6 +26,13 @@ def test_a_definition_is_careful_by_default() -> None:
     assert (plain.requires_approval, plain.untrusted_output, plain.timeout_s) == (False, False, None)
 
 
+@pytest.mark.parametrize("timeout_s", [0, -1, 604_801, 1e12, float("inf"), float("nan")])
+def test_a_timeout_is_above_zero_and_at_most_a_week(timeout_s: float) -> None:
+    with pytest.raises(ValidationError, match="timeout_s"):
+        definition(timeout_s=timeout_s)
+    assert definition(timeout_s=604_800).timeout_s == 604_800.0
+
+
 def test_a_definition_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         definition().requires_approval = True

@@ -41,37 +41,67 @@ async def take(items: AsyncIterator[dict[str, Any]], count: int) -> list[dict[st
 
 
 async def test_every_subscriber_gets_what_is_published_from_then_on(hot: HotState) -> None:
-    await hot.publish("s1", {"n": 0})
+    hot.publish("s1", {"n": 0})
     one, two, other = hot.subscribe("s1"), hot.subscribe("s1"), hot.subscribe("s2")
-    await hot.publish("s1", {"n": 1, "text": "\0\ud800"})
-    await hot.publish("s1", {"n": 2})
-    await hot.publish("s2", {"n": 3})
+    hot.publish("s1", {"n": 1, "text": "\0\ud800"})
+    hot.publish("s1", {"n": 2})
+    hot.publish("s2", {"n": 3})
 
     assert await take(one, 2) == [{"n": 1, "text": "\0\ud800"}, {"n": 2}]
     assert await take(two, 2) == [{"n": 1, "text": "\0\ud800"}, {"n": 2}]
     assert await take(other, 1) == [{"n": 3}]
 
 
+async def test_a_session_is_watched_for_as_long_as_somebody_is_subscribed(hot: HotState) -> None:
+    assert hot.watched("s1") is False
+    one, two = hot.subscribe("s1"), hot.subscribe("s1")
+    assert (hot.watched("s1"), hot.watched("s2")) == (True, False)
+    del one
+    gc.collect()
+    assert hot.watched("s1") is True
+    del two
+    gc.collect()
+    assert hot.watched("s1") is False
+
+
+async def test_nobody_watches_what_was_closed(hot: HotState) -> None:
+    items = hot.subscribe("s1")
+    await hot.close()
+    hot.publish("s1", {"n": 1})
+    assert hot.watched("s1") is False
+    async with asyncio.timeout(5):
+        assert [item async for item in items] == []
+
+
+async def test_what_is_published_is_json_where_somebody_watches(hot: HotState) -> None:
+    hot.publish("s1", {"open": {1, 2}})
+    items = hot.subscribe("s1")
+    with pytest.raises(TypeError):
+        hot.publish("s1", {"open": {1, 2}})
+    hot.publish("s1", {"n": 1})
+    assert await take(items, 1) == [{"n": 1}]
+
+
 async def test_a_subscriber_that_waits_is_woken(hot: HotState) -> None:
     items = hot.subscribe("s1")
     waiting = asyncio.ensure_future(take(items, 2))
     await asyncio.sleep(0)
-    await hot.publish("s1", {"n": 1})
-    await hot.publish("s1", {"n": 2})
+    hot.publish("s1", {"n": 1})
+    hot.publish("s1", {"n": 2})
     assert await waiting == [{"n": 1}, {"n": 2}]
 
 
 async def test_a_subscriber_that_falls_behind_loses_the_oldest(hot: HotState) -> None:
     items = hot.subscribe("s1")
     for n in range(MAX_BEHIND + 5):
-        await hot.publish("s1", {"n": n})
+        hot.publish("s1", {"n": n})
     assert [item["n"] for item in await take(items, MAX_BEHIND)] == list(range(5, MAX_BEHIND + 5))
 
 
 async def test_subscribers_share_no_object(hot: HotState) -> None:
     one, two = hot.subscribe("s1"), hot.subscribe("s1")
     item = {"tool": {"name": "find"}}
-    await hot.publish("s1", item)
+    hot.publish("s1", item)
     item["tool"]["name"] = "changed"
     (first,) = await take(one, 1)
     first["tool"]["name"] = "changed again"
@@ -83,19 +113,19 @@ async def test_one_dropped_subscription_takes_nothing_from_the_others() -> None:
     one, two = hot.subscribe("s1"), hot.subscribe("s1")
     del one
     gc.collect()
-    await hot.publish("s1", {"n": 1})
+    hot.publish("s1", {"n": 1})
     assert await take(two, 1) == [{"n": 1}]
     del two
     gc.collect()
-    await hot.publish("s1", {"n": 2})
+    hot.publish("s1", {"n": 2})
     fresh = hot.subscribe("s1")
-    await hot.publish("s1", {"n": 3})
+    hot.publish("s1", {"n": 3})
     assert await take(fresh, 1) == [{"n": 3}]
 
 
 async def test_closing_ends_subscriptions_after_what_waits(hot: HotState) -> None:
     items, idle = hot.subscribe("s1"), hot.subscribe("s2")
-    await hot.publish("s1", {"n": 1})
+    hot.publish("s1", {"n": 1})
     await hot.close()
     async with asyncio.timeout(5):
         assert [item async for item in items] == [{"n": 1}]

@@ -14,6 +14,7 @@ from conductor_ai.errors import (
     OwnershipLost,
     SessionNotFound,
     StorageError,
+    StoreUnavailable,
 )
 from conductor_ai.schemas.approvals import ApprovalStatus
 from conductor_ai.schemas.audit import AuditEntry
@@ -315,6 +316,53 @@ async def test_closing_stores_what_was_handed_over(open_store: OpenStore) -> Non
     assert [await append for append in appends] == [False] * 50
     with pytest.raises(StorageError, match="closed"):
         await store.append(log.next())
+
+
+async def test_an_append_for_later_is_stored_in_its_turn(store: SessionStore) -> None:
+    log = SessionLog()
+    for n in range(0, 300, 3):
+        store.append_later(log.next([{"n": n}]))
+        store.append_later(log.next([{"n": n + 1}]))
+        await store.append(log.next([{"n": n + 2}]))
+    assert [event.payload for event in await store.events(log.session_id, ORG)] == [{"n": n} for n in range(300)]
+
+
+async def test_closing_stores_what_was_left_for_later(open_store: OpenStore) -> None:
+    log = SessionLog()
+    store = await open_store()
+    for n in range(50):
+        store.append_later(log.next([{"n": n}]))
+    await store.close()
+    assert len(await (await open_store()).events(log.session_id, ORG)) == 50
+
+
+async def test_an_append_for_later_that_fails_fails_the_next_with_its_cause(store: SessionStore) -> None:
+    log = SessionLog()
+    await store.append(log.next())
+    store.append_later(poisoned(log.next(), category=None))
+    store.append_later(log.next())
+    with pytest.raises(StorageError, match="NOT NULL") as caught:
+        await store.append(log.next())
+    assert not isinstance(caught.value, OwnershipLost)
+    assert len(await store.events(log.session_id, ORG)) == 2
+
+
+async def test_an_append_for_later_to_a_closed_store_is_logged_and_fails_the_next(
+    open_store: OpenStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = SessionLog()
+    store = await open_store()
+    await store.append(log.next())
+    await store.close()
+
+    store.append_later(log.next([{"n": 3}]))
+
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.getMessage().endswith(f"was closed: message.added 3 of session {log.session_id} not stored")
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await store.append(log.next())
+    assert len(await (await open_store()).events(log.session_id, ORG)) == 2
 
 
 async def test_an_append_is_stored_even_where_its_waiter_was_cancelled(store: SessionStore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import sqlite3
 import stat
@@ -111,6 +112,23 @@ async def test_a_lock_excludes_other_processes_until_its_holder_is_killed(
     holder.wait(timeout=30)
     assert store.try_lock(session_id) is True
     assert line(start("lock_and_wait", home, session_id)) == "False"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says who holds a lock")
+async def test_the_holder_of_a_lock_is_the_process_that_drives_until_it_dies(
+    store: SQLiteStore, home: Path, start: Start
+) -> None:
+    session_id = new_id()
+    driver = start("lock_and_wait", home, session_id)
+    assert line(driver) == "True"
+    assert store.lock_holder(session_id) == driver.pid
+    assert store.lock_holder(new_id()) is None
+
+    driver.kill()
+    driver.wait(timeout=30)
+    assert store.lock_holder(session_id) is None
+    assert store.try_lock(session_id) is True
+    assert store.lock_holder(session_id) == os.getpid()
 
 
 async def test_closing_one_store_leaves_another_of_the_process_its_locks(

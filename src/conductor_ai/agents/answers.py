@@ -7,12 +7,11 @@ from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.events import ModelCompleted, ToolCallPayload
 from conductor_ai.schemas.messages import ModelResponse, StopReason
+from conductor_ai.schemas.usage import Usage
 
 
-def model_completed(
-    model: ModelInfo, step_no: int, response: ModelResponse, cost_usd: str | None, duration_ms: float
-) -> ModelCompleted:
-    """The event of one model call; its tool calls get their numbers here."""
+def model_completed(model: ModelInfo, step_no: int, response: ModelResponse, duration_ms: float) -> ModelCompleted:
+    """The event of one model call, its cost yet to be filled in; its tool calls get their numbers here."""
     payload: ModelCompleted = {
         "step_no": step_no,
         "model": model.id,
@@ -20,8 +19,8 @@ def model_completed(
         "content": response.content,
         "tool_calls": _numbered(step_no, response),
         "stop_reason": response.stop_reason.value,
-        "usage": response.usage.to_dict(),
-        "cost_usd": cost_usd,
+        "usage": (response.usage or Usage()).to_dict(),
+        "cost_usd": None,
         "duration_ms": round(duration_ms, 3),
         "wire": {"provider": response.wire.provider, "turn": json_text.Fragment(response.wire.json)},
     }
@@ -47,9 +46,8 @@ def _numbered(step_no: int, response: ModelResponse) -> list[ToolCallPayload]:
 def problem(model: ModelInfo, response: ModelResponse) -> ProviderError | None:
     """Why a reply without tool calls is not an answer; None where it is one."""
     if response.stop_reason in (StopReason.REFUSAL, StopReason.CONTENT_FILTER):
-        said = f": {response.content[:200]}" if response.content else ""
         return AnswerRefused(
-            f"{model.id} refused to answer{said}",
+            f"{model.id} refused to answer",
             provider=model.provider,
             model=model.id,
             request_id=response.request_id,
@@ -60,7 +58,7 @@ def problem(model: ModelInfo, response: ModelResponse) -> ProviderError | None:
             provider=model.provider,
             model=model.id,
             request_id=response.request_id,
-            hint="raise the limit max_output_tokens, or ask for less at a time",
+            hint="what came is in the log; add a message to let it go on, or start anew with more max_output_tokens",
         )
     if not response.content and response.stop_reason is not StopReason.END_TURN:
         return MalformedReply(

@@ -7,17 +7,18 @@ from conductor_ai.agents.state import SessionLog
 from conductor_ai.agents.tool_calls import completed, unknown_outcome
 from conductor_ai.schemas.events import ApprovalDecidedPayload, EventType, ToolOutcome
 from conductor_ai.schemas.messages import ToolCall
+from conductor_ai.schemas.session import SessionStatus
 
 
 def close_open_calls(log: SessionLog, why: str) -> None:
-    """Stage a result for each call without one: a started `once` call is unknown, any other did not count as run."""
+    """Stage a result for each call without one: of a started call that may have acted the outcome is unknown."""
     state = log.state
     for open_call in list(state.open_calls.values()):
         if open_call.completed is not None:
             continue
         if open_call.approval is not None and open_call.approval.decision is None:
             void(log, open_call.call, open_call.approval, why)
-        if open_call.effect == "once":
+        if open_call.effect not in (None, "read"):
             outcome = unknown_outcome(state.step_no, open_call.call, why)
         else:
             outcome = completed(state.step_no, open_call.call, ToolOutcome.NOT_RUN, error=f"not run: {why}")
@@ -40,7 +41,8 @@ def void(log: SessionLog, call: ToolCall, approval: Decision, why: str) -> None:
 
 async def cancel(log: SessionLog, by: str) -> None:
     """Bring a session that does nothing any more to `cancelled`; returns once that is durable."""
-    log.stage(EventType.SESSION_CANCEL_REQUESTED, {"by": by})
+    if log.state.status is not SessionStatus.CANCELLING:
+        log.stage(EventType.SESSION_CANCEL_REQUESTED, {"by": by})
     close_open_calls(log, "the session was cancelled")
     log.stage(EventType.SESSION_CANCELLED, {})
     await log.durable()

@@ -7,15 +7,16 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
 from conductor_ai.agents import answers, limits
 from conductor_ai.agents.closing import cancel
 from conductor_ai.agents.limits import Pause
-from conductor_ai.agents.session_state import OpenCall
+from conductor_ai.agents.session_state import OpenCall, SessionState
 from conductor_ai.agents.state import SessionLog
-from conductor_ai.agents.tool_calls import Toolset, run_tool, unknown_outcome
+from conductor_ai.agents.tool_calls import Toolset, idempotency_key, run_tool, unknown_outcome
 from conductor_ai.agents.triage import triage
 from conductor_ai.errors import ProviderError, RequestRefused
 from conductor_ai.model_catalog import ModelInfo
@@ -23,10 +24,11 @@ from conductor_ai.observability.audit import SessionSink, bind_sink
 from conductor_ai.providers.base import ModelRequest, Provider
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.agent_session import AgentSession
-from conductor_ai.schemas.events import EventType, SessionFailed
+from conductor_ai.schemas.events import EventType, SessionFailed, SessionPaused
 from conductor_ai.schemas.messages import ModelResponse, StopReason
-from conductor_ai.schemas.session import PauseReason, SessionStatus
-from conductor_ai.schemas.steps import AgentStep, StepToolCall, StepType
+from conductor_ai.schemas.session import ENDED, PauseReason, SessionStatus
+from conductor_ai.schemas.steps import AgentStep, StepType, model_step
+from conductor_ai.schemas.usage import money_text
 from conductor_ai.sdk.context import ToolContext
 
 _logger = logging.getLogger(__name__)
@@ -40,16 +42,26 @@ CostUSD = Callable[[ModelInfo, ModelResponse], str | None]
 class StepResult:
     """What one step came to. `to_step` is the form for callers, built only when somebody asks."""
 
-    __slots__ = ("_calls", "_content", "_step_no", "_type")
+    __slots__ = ("_calls", "_content", "_model_call", "_step_no", "_type")
 
-    def __init__(self, step_no: int, step_type: StepType, content: str, calls: Sequence[OpenCall] = ()) -> None:
-        self._step_no = step_no
+    def __init__(
+        self, state: SessionState, step_type: StepType, content: str | None = None, calls: Sequence[OpenCall] = ()
+    ) -> None:
+        self._step_no = state.step_no
         self._type = step_type
         self._content = content
+        self._model_call = state.newest
         self._calls = calls
 
     def to_step(self) -> AgentStep:
-        return AgentStep(self._step_no, self._type, self._content, [_view(open_call) for open_call in self._calls])
+        if self._content is not None or self._model_call is None:
+            return AgentStep(self._step_no, self._type, self._content or "")
+        step = model_step(self._model_call)
+        step.type = self._type
+        for view, open_call in zip(step.tool_calls, self._calls, strict=False):
+            if open_call.completed is not None:
+                view.end(open_call.completed)
+        return step
 
 
 class Drive:
@@ -82,41 +94,66 @@ class Drive:
         self._successor: Successor | None = successor
         self._sink = SessionSink(config.org_id, log.session_id, log.redactor, log.record)
         self._segment_started = time.monotonic()
-        self._cancelled_by: str | None = None
+        self._stepping = False
+        self._cancelled_by_us = False
+        self._call_bound: Decimal | None = None
         self._interruptible: asyncio.Task[Any] | None = None
 
     @property
     def running(self) -> bool:
         return self.log.state.status is SessionStatus.RUNNING
 
+    @property
+    def stepping(self) -> bool:
+        return self._stepping
+
     def request_cancel(self, by: str) -> None:
-        """End the model call or the tools that are under way; the step then brings the session to `cancelled`."""
-        self._cancelled_by = by
+        """Write the request down, and end the model call or the tools that are under way; the step does the rest."""
+        if not self.running:
+            return
+        self.log.stage(EventType.SESSION_CANCEL_REQUESTED, {"by": by})
+        self.log.commit()
         self.log.cancel_requested = True
         if self._interruptible is not None:
             self._interruptible.cancel()
+            self._cancelled_by_us = True
 
     async def step(self) -> StepResult:
-        """One whole step. A provider's failure is a result; a cancelled task leaves a paused session behind.
+        """One whole step; one at a time. A provider's failure is a result; a cancelled task leaves a paused session.
 
         Raises: StorageError, OwnershipLost: nothing more was or will be written then.
         """
+        self._stepping = True
+        try:
+            result = await self._step_or_stop()
+            # Somebody may have asked for its end while it came to wait or to pause.
+            if self.log.cancel_requested and self.log.state.status not in ENDED:
+                return await self.finish_cancel()
+            return result
+        finally:
+            self._stepping = False
+
+    async def finish_cancel(self) -> StepResult:
+        await cancel(self.log, "another process")
+        return StepResult(self.log.state, StepType.CANCELLED, "cancelled")
+
+    async def _step_or_stop(self) -> StepResult:
         try:
             return await self._step()
         except ProviderError as error:
             return await self._fail(error)
         except asyncio.CancelledError:
-            task = self._interruptible
-            self._interruptible = None
-            if self._cancelled_by is not None and task is not None:
+            task, self._interruptible = self._interruptible, None
+            if self._cancelled_by_us and task is not None:
+                self._cancelled_by_us = False
                 task.uncancel()
                 return await self.finish_cancel()
-            await self._pause(Pause(PauseReason.INTERRUPTED, "interrupted"))
+            if self.running:  # what has stopped already, stays as it stopped
+                await self._pause(Pause(PauseReason.INTERRUPTED, "interrupted"))
             raise
 
-    async def finish_cancel(self) -> StepResult:
-        await cancel(self.log, self._cancelled_by or "another process")
-        return StepResult(self.log.state.step_no, StepType.CANCELLED, "cancelled")
+    def _asked_to_end(self) -> bool:
+        return self.log.cancel_requested
 
     def refresh(self) -> None:
         """Bring the caller's view up to date."""
@@ -128,7 +165,6 @@ class Drive:
         state = self.log.state
         if self.log.cancel_requested:
             return await self.finish_cancel()
-        content = ""
         if not state.open_calls:
             pause = limits.reached(state, self._model, len(self._head), self._segment_started)
             if pause is not None:
@@ -139,22 +175,27 @@ class Drive:
                 if refusal.status != HTTPStatus.NOT_FOUND or not self._take_successor():
                     raise
                 return await self._step()  # within the limits, now at the successor's price
-            content = response.content
             if not state.open_calls:
                 return await self._answered(response)
-        return await self._answer_calls(content)
+        return await self._answer_calls()
 
     async def _call_model(self) -> ModelResponse:
-        log = self.log
-        step_no = log.state.step_no + 1
+        log, state = self.log, self.log.state
+        step_no = state.step_no + 1
         log.tell_live("model.started", {"step_no": step_no, "model": self._model.id})
+        if state.config.limits.max_cost_usd is not None:
+            self._call_bound = limits.reserve(state, self._model, len(self._head))
         started = time.perf_counter()
         self._interruptible = asyncio.current_task()
-        response = await self._provider.complete(ModelRequest(self._model.wire_id, self._head, log.state.turns))
+        response = await self._provider.complete(ModelRequest(self._model.wire_id, self._head, state.turns))
         self._interruptible = None
         duration_ms = (time.perf_counter() - started) * 1000
-        cost = self._cost_usd(self._model, response)
-        log.stage(EventType.MODEL_COMPLETED, answers.model_completed(self._model, step_no, response, cost, duration_ms))
+        payload = answers.model_completed(self._model, step_no, response, duration_ms)
+        payload["cost_usd"] = self._cost_usd(self._model, response)
+        if payload["cost_usd"] is None and self._call_bound is not None:
+            payload["cost_usd"], payload["cost_is_bound"] = money_text(self._call_bound), True
+        self._call_bound = None
+        log.stage(EventType.MODEL_COMPLETED, payload)
         return response
 
     def _take_successor(self) -> bool:
@@ -172,46 +213,46 @@ class Drive:
     async def _answered(self, response: ModelResponse) -> StepResult:
         """The model asked for no tool: an answer, unless it was cut or refused."""
         log = self.log
-        step_no = log.state.step_no
         if response.stop_reason is StopReason.PAUSE_TURN:  # the provider wants its turn back to go on with it
             await log.durable()
-            return StepResult(step_no, StepType.TOOL_CALL, response.content)
+            return StepResult(log.state, StepType.TOOL_CALL)
         problem = answers.problem(self._model, response)
         if problem is not None:
             raise problem
-        log.stage(EventType.SESSION_COMPLETED, {"step_no": step_no})
+        log.stage(EventType.SESSION_COMPLETED, {"step_no": log.state.step_no})
         await log.durable()
-        return StepResult(step_no, StepType.FINAL_ANSWER, response.content)
+        return StepResult(log.state, StepType.FINAL_ANSWER)
 
-    async def _answer_calls(self, content: str) -> StepResult:
+    async def _answer_calls(self) -> StepResult:
         """Bring every open call as far as it can go: intent stored first, then run, then stored; last, ask."""
-        log = self.log
-        state = log.state
-        step_no = state.step_no
+        log, state = self.log, self.log.state
         calls = list(state.open_calls.values())
         if limits.past_deadline(state, self._segment_started):
             return await self._pause(limits.deadline_pause(state))
         plan = triage(log, self._toolset)
         await log.durable()
-        if log.cancel_requested:
-            return await self.finish_cancel()
-        if plan.to_run:
+        if plan.to_run and not log.cancel_requested:
             await self._run_calls(plan.to_run)
+        if self._asked_to_end():  # before the tools ran or while they did
+            return await self.finish_cancel()
         if plan.to_ask:
             for request in plan.to_ask:
                 log.stage(EventType.APPROVAL_REQUESTED, request)
             await log.durable()
-            return StepResult(step_no, StepType.APPROVAL, content, calls)
-        return StepResult(step_no, StepType.TOOL_CALL, content, calls)
+            return StepResult(state, StepType.APPROVAL, calls=calls)
+        return StepResult(state, StepType.TOOL_CALL, calls=calls)
 
     async def _run_calls(self, calls: list[OpenCall]) -> None:
-        self._interruptible = asyncio.current_task()
+        task = self._interruptible = asyncio.current_task()
+        asked_before = 0 if task is None else task.cancelling()
         if len(calls) == 1:
             await self._run_call(calls[0])
         else:
             async with asyncio.TaskGroup() as group:
                 for open_call in calls:
                     group.create_task(self._run_call(open_call))
+        if task is not None and task.cancelling() > asked_before:
+            raise asyncio.CancelledError  # a tool kept the request to itself; it was not the tool's
         self._interruptible = None
 
     async def _run_call(self, open_call: OpenCall) -> None:
@@ -225,13 +266,15 @@ class Drive:
             log.session_id,
             state.step_no,
             call.call_id,
-            f"{log.session_id}:{call.call_id}",
+            idempotency_key(log.session_id, call),
             datetime.now(UTC) + timedelta(seconds=timeout_s),
             lambda text: log.tell_live("tool.progress", {"call_id": call.call_id, "text": text}),
         )
+        # What is on record is what the tool was given, whatever it makes of its copy.
+        open_call.given = json_text.dumps(call.arguments)
         try:
             with bind_sink(self._sink):
-                outcome = await run_tool(bound, call, context, timeout_s)
+                outcome = await run_tool(bound, call, json_text.loads(open_call.given), context, timeout_s)
         except asyncio.CancelledError:
             if bound.definition.effect == "once":
                 log.stage(EventType.TOOL_COMPLETED, unknown_outcome(state.step_no, call, "it was interrupted"))
@@ -241,9 +284,12 @@ class Drive:
         log.commit()
 
     async def _pause(self, pause: Pause) -> StepResult:
-        self.log.stage(EventType.SESSION_PAUSED, {"reason": pause.reason.value, "detail": pause.detail})
+        payload: SessionPaused = {"reason": pause.reason.value, "detail": pause.detail}
+        if self._call_bound is not None:
+            payload["unsettled_usd"] = money_text(self._call_bound)
+        self.log.stage(EventType.SESSION_PAUSED, payload)
         await self.log.durable()
-        return StepResult(self.log.state.step_no, StepType.PAUSED, pause.detail)
+        return StepResult(self.log.state, StepType.PAUSED, pause.detail)
 
     async def _fail(self, error: ProviderError) -> StepResult:
         self._interruptible = None
@@ -255,21 +301,9 @@ class Drive:
             "retryable": error.retryable,
             "resumable": error.resumable,
         }
+        # A refusal costs nothing; an answer that was cut off on its way may have been billed.
+        if self._call_bound is not None and error.status in (None, HTTPStatus.OK):
+            payload["unsettled_usd"] = money_text(self._call_bound)
         self.log.stage(EventType.SESSION_FAILED, payload)
         await self.log.durable()
-        return StepResult(self.log.state.step_no, StepType.FAILED, str(error))
-
-
-def _view(open_call: OpenCall) -> StepToolCall:
-    call, done = open_call.call, open_call.completed
-    if done is None:
-        return StepToolCall(call.call_id, call.name, call.arguments)
-    return StepToolCall(
-        call.call_id,
-        call.name,
-        call.arguments,
-        done["outcome"],
-        json_text.plain(done["result"]),
-        done["error"],
-        done["execution_time_ms"],
-    )
+        return StepResult(self.log.state, StepType.FAILED, str(error))

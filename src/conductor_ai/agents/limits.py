@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 from typing import NamedTuple
 
 from conductor_ai.agents.session_state import SessionState
@@ -10,6 +11,7 @@ from conductor_ai.errors import UnpricedModel
 from conductor_ai.model_catalog import ModelInfo, reserve_usd
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.session import PauseReason
+from conductor_ai.schemas.usage import money_text
 
 
 class Pause(NamedTuple):
@@ -21,7 +23,7 @@ def reached(state: SessionState, model: ModelInfo, head_bytes: int, segment_star
     """The limit that stops the next model call; None where it may be made.
 
     Args:
-        head_bytes: Size of the request's unchanging part: with no call billed yet, a token is at least a byte.
+        head_bytes: As for `reserve`.
         segment_started: `time.monotonic()` at the start of the segment.
     """
     limits = state.config.limits
@@ -32,7 +34,7 @@ def reached(state: SessionState, model: ModelInfo, head_bytes: int, segment_star
     if limits.max_tokens is not None and state.usage.total_tokens >= limits.max_tokens:
         return Pause(PauseReason.MAX_TOKENS, f"{state.usage.total_tokens:,} of {limits.max_tokens:,} tokens are used")
     if limits.max_cost_usd is not None:
-        return _money(state, model, head_bytes)
+        return _money(state, limits.max_cost_usd, reserve(state, model, head_bytes))
     return None
 
 
@@ -59,16 +61,24 @@ def deadline_pause(state: SessionState) -> Pause:
     return Pause(PauseReason.DEADLINE, f"{state.config.limits.deadline_s:g} s have passed since the segment began")
 
 
-def _money(state: SessionState, model: ModelInfo, head_bytes: int) -> Pause | None:
-    limits = state.config.limits
+def reserve(state: SessionState, model: ModelInfo, head_bytes: int) -> Decimal | None:
+    """The most the next call can cost, in US dollars; None where no price is known.
+
+    Args:
+        head_bytes: Size of the request's unchanging part. What no billed call has held yet counts a token a byte.
+    """
     price = model.price
-    if limits.max_cost_usd is None:
+    if price is None:
         return None
-    if price is None or state.cost_usd is None:
-        return Pause(PauseReason.MAX_COST, "a call of this session had no known price")
-    prompt_tokens = state.prompt_tokens or head_bytes
-    bound = reserve_usd(price, prompt_tokens + state.unbilled_bytes, max_output_tokens(model, limits))
-    if state.cost_usd + bound <= limits.max_cost_usd:
+    prompt_tokens = (state.prompt_tokens or head_bytes) + state.unbilled_bytes
+    return reserve_usd(price, prompt_tokens, max_output_tokens(model, state.config.limits))
+
+
+def _money(state: SessionState, limit_usd: Decimal, bound: Decimal | None) -> Pause | None:
+    if bound is None or state.cost_usd is None:
+        return Pause(PauseReason.MAX_COST, "a call of this session had no known price, so no limit can be kept")
+    spent = state.cost_usd + state.unsettled_usd
+    if spent + bound <= limit_usd:
         return None
-    spent = f"${state.cost_usd:f} is spent and the next call may cost ${bound:.4f}"
-    return Pause(PauseReason.MAX_COST, f"{spent}, over the limit of ${limits.max_cost_usd:f}")
+    detail = f"${money_text(spent)} is spent and the next call may cost ${bound:.4f}"
+    return Pause(PauseReason.MAX_COST, f"{detail}, over the limit of ${money_text(limit_usd)}")

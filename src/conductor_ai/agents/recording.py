@@ -44,9 +44,10 @@ def audit_entry(
     so that an edited log is found by verifying the chain."""
     if event not in _CATEGORY:
         return None
-    facts = {name: payload[name] for name in _FACTS[event]}
-    facts["event_seq"] = seq
-    facts["event_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    # The binding stands first: of a long row the end is cut off.
+    facts: dict[str, Any] = {"event_seq": seq, "event_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    for name in _FACTS[event]:
+        facts[name] = payload[name]
     return audit.entry(_CATEGORY[event], event.value, facts)
 
 
@@ -56,13 +57,14 @@ def tool_execution(
     """The row of a call that ran, or may have run; None for one that was refused before it could."""
     if payload["outcome"] in (ToolOutcome.NOT_RUN, ToolOutcome.REFUSED):
         return None
-    call = state.open_calls[payload["call_id"]].call
+    open_call = state.open_calls[payload["call_id"]]
+    call = open_call.call
     return audit.tool_execution(
         org_id=state.config.org_id,
         session_id=session_id,
         call_id=call.call_id,
         tool_name=call.name,
-        arguments=call.arguments,
+        arguments=call.arguments if open_call.given is None else json_text.Fragment(open_call.given),
         output=payload["result"],
         execution_time_ms=payload["execution_time_ms"],
         success=payload["outcome"] == ToolOutcome.SUCCEEDED,

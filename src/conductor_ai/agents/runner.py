@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from conductor_ai.agents import limits as limit_checks
 from conductor_ai.agents.closing import close_open_calls
@@ -13,12 +16,12 @@ from conductor_ai.agents.drive import Drive, StepResult
 from conductor_ai.agents.session_state import SessionConfig
 from conductor_ai.agents.state import OnEvent, SessionLog, StateManager
 from conductor_ai.agents.tool_calls import Toolset
-from conductor_ai.errors import InvalidTransition, UsageError
+from conductor_ai.errors import InvalidTransition, SessionBusy, SessionNotFound, UnknownTool, UsageError
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.observability.logging import bind_session
 from conductor_ai.providers.base import HeadSpec, Provider
 from conductor_ai.schemas.agent_session import AgentSession
-from conductor_ai.schemas.events import EventType
+from conductor_ai.schemas.events import EventType, SessionResumed
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.messages import Message, ModelResponse, parse_messages
 from conductor_ai.schemas.session import SessionStatus
@@ -76,8 +79,11 @@ class AgentRunner:
         self._pre_approved = tuple(pre_approved)
         self._agent = agent
         self._runtime = runtime
+        self._default: tuple[asyncio.AbstractEventLoop, Runtime] | None = None
         self._drives: dict[str, Drive] = {}
-        self._head: tuple[HeadSpec, bytes] | None = None
+        # Whoever holds the view of a session may ask about it without saying again whose it is.
+        self._views: WeakValueDictionary[str, AgentSession] = WeakValueDictionary()
+        self._head: tuple[str, HeadSpec, bytes] | None = None
 
     async def run(
         self, messages: Messages, org_id: str = "default", *, on_event: OnEvent | None = None
@@ -105,37 +111,44 @@ class AgentRunner:
         )
         runtime = await self._opened()
         model, provider = _ready(runtime, config.model, config.limits)
+        self._encoded_head(provider, self._spec(model, config, self._toolset))  # may refuse, before anything is stored
         log = await runtime.states.create(config, conversation, provider.encode_turn)
-        return self._take(log, model, provider, on_event).view
+        return self._take(runtime, log, model, provider, on_event).view
 
-    async def drive(self, session_id: str) -> AgentSession:
-        """Drive a session that this runner has claimed until it stops."""
-        drive = self._drives[session_id]
+    async def drive(self, session_id: str, *, on_event: OnEvent | None = None) -> AgentSession:
+        """Drive a session that this runner has claimed until it stops. Raises: SessionNotFound, SessionBusy."""
+        drive = self._claimed(session_id)
+        _require_idle(drive)
+        drive.log.on_event = on_event or drive.log.on_event
         with bind_session(session_id, drive.view.org_id):
             while drive.running:
                 await self._step(drive)
         return drive.view
 
-    async def execute_step(self, session_id: str, *, org_id: str = "default") -> AgentStep:
+    async def execute_step(self, session_id: str, *, org_id: str | None = None) -> AgentStep:
         """One whole step with all its tool calls; on a session that is not running, its last step again.
 
-        A session that a dead process left running is taken over. Raises: SessionNotFound, SessionBusy, StorageError.
+        `org_id` may be left out for a session that this runner started, and is `default` for any other. A session
+        that a dead process left running is taken over. Raises: SessionNotFound, SessionBusy, StorageError.
         """
         drive = self._drives.get(session_id)
         if drive is None:
+            org_id = self._org_of(session_id, org_id)
             session = await (await self._opened()).states.view(session_id, org_id)
             if session.status is not SessionStatus.RUNNING:
                 return _last_step(session)
             drive = await self._resume(session_id, org_id, {})
             if not drive.running:
                 return _last_step(drive.view)
+        elif org_id is not None and drive.view.org_id != org_id:
+            raise _not_here(session_id)
         return (await self._step(drive)).to_step()
 
     async def resume(
         self,
         session_id: str,
         *,
-        org_id: str = "default",
+        org_id: str | None = None,
         limits: dict[str, Any] | None = None,
         on_event: OnEvent | None = None,
     ) -> AgentSession:
@@ -144,6 +157,11 @@ class AgentRunner:
         A completed or cancelled session, or one whose approvals are undecided, is returned as it is.
         Raises: SessionBusy, SessionNotFound, InvalidTransition for a failure that only a new message can follow.
         """
+        org_id = self._org_of(session_id, org_id)
+        held = self._drives.get(session_id)
+        if held is not None:  # started here, or left between two steps: it is claimed anew like any other
+            _require_idle(held)
+            self._let_go(held)
         session = await (await self._opened()).states.view(session_id, org_id)
         if session.status in _FINAL:
             return session
@@ -155,7 +173,7 @@ class AgentRunner:
         session_id: str,
         message: str,
         *,
-        org_id: str = "default",
+        org_id: str | None = None,
         limits: dict[str, Any] | None = None,
         on_event: OnEvent | None = None,
     ) -> AgentSession:
@@ -164,7 +182,7 @@ class AgentRunner:
         Raises: InvalidTransition while approvals are undecided, SessionBusy, SessionNotFound.
         """
         parse_messages([{"role": "user", "content": message}])
-        drive = await self._claim(session_id, org_id, limits or {}, on_event)
+        drive = await self._claim(session_id, self._org_of(session_id, org_id), limits or {}, on_event)
         log = drive.log
         try:
             if log.state.status is SessionStatus.WAITING_APPROVAL:
@@ -183,15 +201,17 @@ class AgentRunner:
         return await self.drive(session_id)
 
     async def cancel(self, session_id: str, *, by: str = "caller") -> AgentSession:
-        """Stop a session that this runner drives: its model call and tools end now; returns once it has stopped."""
-        drive = self._drives[session_id]
-        drive.request_cancel(by)
-        await drive.stopped.wait()
-        return drive.view
+        """Stop a session that this runner drives: its model call and tools end now; returns once it has stopped.
 
-    def watch(self, session_id: str, on_event: OnEvent | None) -> None:
-        """Let `on_event` see what happens in a claimed session from now on."""
-        self._drives[session_id].log.on_event = on_event
+        Raises: SessionNotFound.
+        """
+        drive = self._claimed(session_id)
+        drive.request_cancel(by)
+        if drive.stepping:
+            await drive.stopped.wait()
+        else:
+            await self._ended(drive, drive.finish_cancel())
+        return drive.view
 
     def drives(self, session_id: str) -> bool:
         return session_id in self._drives
@@ -202,17 +222,36 @@ class AgentRunner:
             self._let_go(drive)
 
     async def _opened(self) -> Runtime:
-        if self._runtime is None:
+        if self._runtime is not None:
+            return self._runtime
+        loop = asyncio.get_running_loop()
+        if self._default is None or self._default[0] is not loop:
             # The one upward import of this floor: a caller of AgentRunner needs no wiring of its own.
             from conductor_ai.wiring import default_runtime
 
-            self._runtime = await default_runtime()
-        return self._runtime
+            self._default = (loop, await default_runtime())
+        return self._default[1]
+
+    def _claimed(self, session_id: str) -> Drive:
+        drive = self._drives.get(session_id)
+        if drive is None:
+            raise _not_here(session_id)
+        return drive
+
+    def _org_of(self, session_id: str, org_id: str | None) -> str:
+        view = self._views.get(session_id)
+        return org_id or (view.org_id if view is not None else "default")
 
     async def _step(self, drive: Drive) -> StepResult:
+        _require_idle(drive)  # refused before anything of the step that is under way is touched
+        return await self._ended(drive, drive.step())
+
+    async def _ended(self, drive: Drive, work: Awaitable[StepResult]) -> StepResult:
+        """Await what moves the session on, and let go of one that does not run any more, or cannot be written."""
         try:
-            result = await drive.step()
+            result = await work
         except BaseException:
+            drive.refresh()
             self._let_go(drive)
             raise
         drive.refresh()
@@ -225,30 +264,59 @@ class AgentRunner:
     ) -> Drive:
         runtime = await self._opened()
         config = await runtime.states.config(session_id, org_id)
+        missing = [name for name in config.tools if self._toolset.get(name) is None]
+        if missing:
+            raise UnknownTool(f"session {session_id} uses tools that this runner does not have: {', '.join(missing)}")
         model, provider = _ready(runtime, config.model, config.limits.with_changes(limits))
         log = await runtime.states.claim(session_id, org_id, provider.encode_turn)
-        return self._take(log, model, provider, on_event)
+        try:
+            return self._take(runtime, log, model, provider, on_event, limits)
+        except BaseException:
+            log.release()
+            raise
 
-    def _take(self, log: SessionLog, model: ModelInfo, provider: Provider, on_event: OnEvent | None) -> Drive:
+    def _take(
+        self,
+        runtime: Runtime,
+        log: SessionLog,
+        model: ModelInfo,
+        provider: Provider,
+        on_event: OnEvent | None,
+        limits: dict[str, Any] | None = None,
+    ) -> Drive:
+        """Make a drive of a claimed log, whose limits `limits` is about to change."""
         config = log.state.config
-        output_tokens = limit_checks.max_output_tokens(model, config.limits)
-        spec = HeadSpec(model.wire_id, config.instructions, self._toolset.definitions, output_tokens)
-        if self._head is None or self._head[0] != spec:
-            self._head = (spec, provider.encode_head(spec))
-        runtime = self._runtime
-        assert runtime is not None, "a log comes from an opened runtime"
+        config = replace(config, limits=config.limits.with_changes(limits or {}))
+        toolset = self._toolset.only(config.tools)
 
         def successor() -> tuple[ModelInfo, bytes] | None:
             after = _successor(runtime, model, config.limits)
-            return None if after is None else (after, provider.encode_head(replace(spec, model=after.wire_id)))
+            return None if after is None else (after, provider.encode_head(self._spec(after, config, toolset)))
 
         drive = Drive(
-            log, self._toolset, model, provider, self._head[1], cost_usd=runtime.cost_usd, successor=successor
+            log,
+            toolset,
+            model,
+            provider,
+            self._encoded_head(provider, self._spec(model, config, toolset)),
+            cost_usd=runtime.cost_usd,
+            successor=successor,
         )
         log.on_event = on_event
         self._drives[log.session_id] = drive
+        self._views[log.session_id] = drive.view
         drive.refresh()
         return drive
+
+    def _spec(self, model: ModelInfo, config: SessionConfig, toolset: Toolset) -> HeadSpec:
+        output_tokens = limit_checks.max_output_tokens(model, config.limits)
+        return HeadSpec(model.wire_id, config.instructions, toolset.definitions, output_tokens)
+
+    def _encoded_head(self, provider: Provider, spec: HeadSpec) -> bytes:
+        """Sessions of one runner mostly share theirs: it is kept once."""
+        if self._head is None or self._head[:2] != (provider.name, spec):
+            self._head = (provider.name, spec, provider.encode_head(spec))
+        return self._head[2]
 
     async def _resume(
         self, session_id: str, org_id: str, limits: dict[str, Any], on_event: OnEvent | None = None
@@ -257,7 +325,7 @@ class AgentRunner:
         drive = await self._claim(session_id, org_id, limits, on_event)
         state = drive.log.state
         try:
-            if state.status is SessionStatus.CANCELLING or drive.log.cancel_requested:
+            if state.status not in _FINAL and (drive.log.cancel_requested or state.status is SessionStatus.CANCELLING):
                 await drive.finish_cancel()
             elif state.status is SessionStatus.FAILED and not state.failure_resumable:
                 raise InvalidTransition(
@@ -276,19 +344,34 @@ class AgentRunner:
         return drive
 
     def _stage_resumed(self, log: SessionLog, limits: dict[str, Any]) -> None:
-        changes = {name: str(value) if name == "max_cost_usd" else value for name, value in limits.items()}
-        log.stage(EventType.SESSION_RESUMED, {"segment_no": log.state.segment_no + 1, "limits": changes})
+        after = log.state.config.limits.with_changes(limits).to_dict()
+        payload: SessionResumed = {
+            "segment_no": log.state.segment_no + 1,
+            "limits": {name: after[name] for name in limits},
+        }
+        log.stage(EventType.SESSION_RESUMED, payload)
 
     async def _stopped(self, drive: Drive) -> None:
-        """The session does not run any more: let others at it, and complete the caller's view."""
-        self._let_go(drive)
-        drive.view.log = await drive.log.events()
+        """The session does not run any more: complete the caller's view, and let others at it."""
+        try:
+            drive.view.log = await drive.log.events()
+        finally:
+            self._let_go(drive)
         _logger.info("session %s: %s after %d steps", drive.view.session_id, drive.view.status, drive.log.state.step_no)
 
     def _let_go(self, drive: Drive) -> None:
-        if self._drives.pop(drive.log.session_id, None) is not None and self._runtime is not None:
-            self._runtime.states.release(drive.log)
+        if self._drives.pop(drive.log.session_id, None) is not None:
+            drive.log.release()
         drive.stopped.set()
+
+
+def _require_idle(drive: Drive) -> None:
+    if drive.stepping:
+        raise SessionBusy(f"session {drive.log.session_id} is driven by this process already", pid=os.getpid())
+
+
+def _not_here(session_id: str) -> SessionNotFound:
+    return SessionNotFound(f"this runner does not drive a session {session_id}", hint="start or resume it first")
 
 
 def _ready(runtime: Runtime, model_id: str, limits: Limits) -> tuple[ModelInfo, Provider]:

@@ -71,9 +71,13 @@ class Decision:
 
 @dataclass(slots=True)
 class OpenCall:
-    """A tool call of the newest assistant turn, on its way to a reply. `effect` is set once it was started."""
+    """A tool call of the newest assistant turn, on its way to a reply.
+
+    `effect` is set once it was started, `given` (JSON text) once this process runs it.
+    """
 
     call: ToolCall
+    given: str | None = None
     effect: str | None = None
     approval: Decision | None = None
     completed: dict[str, Any] | None = None
@@ -89,6 +93,7 @@ class SessionState:
         "cost_usd",
         "error",
         "failure_resumable",
+        "newest",
         "open_calls",
         "pause_reason",
         "prompt_tokens",
@@ -98,6 +103,7 @@ class SessionState:
         "steps_since_message",
         "turns",
         "unbilled_bytes",
+        "unsettled_usd",
         "usage",
     )
 
@@ -120,7 +126,11 @@ class SessionState:
         self.prompt_tokens = 0
         """Tokens of the newest call, prompt and answer: what the next prompt holds at least."""
         self.unbilled_bytes = 0
-        """Bytes of turns added since that call."""
+        """Bytes of turns that no billed call has held yet."""
+        self.unsettled_usd = Decimal(0)
+        """The most that calls may have cost which ended without saying."""
+        self.newest: dict[str, Any] | None = None
+        """The newest `model.completed`."""
 
     def apply(self, event_type: EventType, payload: dict[str, Any]) -> None:
         """Take in the next event. Raises: InvalidTransition where the session's status forbids it."""
@@ -136,12 +146,14 @@ class SessionState:
             self.status = transition(self.status, to)
 
     def _say(self, message: Message) -> None:
-        if self._encode_turn is None:
-            return
-        turn = self._encode_turn(message)
-        self.turns.append(turn)
-        if message.role is not Role.ASSISTANT:
+        if self._encode_turn is not None:
+            turn = self._encode_turn(message)
+            self.turns.append(turn)
             self.unbilled_bytes += len(turn)
+
+    def _unsettled(self, payload: dict[str, Any]) -> None:
+        if payload.get("unsettled_usd") is not None:
+            self.unsettled_usd += Decimal(payload["unsettled_usd"])
 
     def _created(self, payload: dict[str, Any]) -> None:
         self._become(SessionStatus.RUNNING)
@@ -158,13 +170,16 @@ class SessionState:
         self.usage += usage
         cost = payload["cost_usd"]
         self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + Decimal(cost)
-        self.prompt_tokens = usage.total_tokens
-        self.unbilled_bytes = 0
+        self.newest = payload
         self.answer_cut = payload["stop_reason"] in _CUT
         provider = payload["wire"]["provider"]
         calls = tuple(_tool_call(data, provider) for data in payload["tool_calls"])
-        wire = WireTurn(provider, json_text.exact(json_text.wire_dumps(payload["wire"]["turn"])))
-        self._say(Message(Role.ASSISTANT, payload["content"], calls, wire=wire))
+        # A turn that says nothing is left out: no provider needs it back, but to go on with a turn that it paused.
+        if calls or payload["content"] or payload["stop_reason"] == StopReason.PAUSE_TURN:
+            wire = WireTurn(provider, json_text.exact(json_text.wire_dumps(payload["wire"]["turn"])))
+            self._say(Message(Role.ASSISTANT, payload["content"], calls, wire=wire))
+        if usage.total_tokens:  # what was billed holds the whole prompt and this answer
+            self.prompt_tokens, self.unbilled_bytes = usage.total_tokens, 0
         self.open_calls = {call.call_id: OpenCall(call) for call in calls}
 
     def _tool_started(self, payload: dict[str, Any]) -> None:
@@ -193,6 +208,7 @@ class SessionState:
         self._become(SessionStatus.PAUSED)
         self.pause_reason = PauseReason(payload["reason"])
         self.error = payload["detail"]
+        self._unsettled(payload)
 
     def _resumed(self, payload: dict[str, Any]) -> None:
         self._become(SessionStatus.RUNNING)
@@ -213,6 +229,7 @@ class SessionState:
         self._become(SessionStatus.FAILED)
         self.error = payload["message"]
         self.failure_resumable = payload["resumable"]
+        self._unsettled(payload)
 
     def _cancelled(self, payload: dict[str, Any]) -> None:
         self._become(SessionStatus.CANCELLED)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from conductor_ai.agents import recording
 from conductor_ai.agents.session_state import EncodeTurn, SessionConfig, SessionState
-from conductor_ai.errors import SessionBusy
+from conductor_ai.errors import ConductorError, SessionBusy, StoreCorrupt
 from conductor_ai.observability.audit import AuditLogger
 from conductor_ai.observability.redaction import Redactor
 from conductor_ai.schemas import json_text
@@ -31,6 +34,8 @@ from conductor_ai.storage.base import (
 )
 
 OnEvent = Callable[[dict[str, Any]], None]
+_logger = logging.getLogger(__name__)
+
 _TITLE_CHARS = 80
 _KEPT_CHARS = 32_768
 
@@ -83,22 +88,29 @@ class SessionLog:
         return self._manager.redactor
 
     def stage(self, event_type: EventType, payload: Any) -> None:
-        """Add one event to the next commit. What is stored, folded and sent to the model is free of secrets."""
+        """Add one event to the next commit. What is stored, folded and sent to the model is free of secrets.
+
+        Raises: InvalidTransition where the session's status forbids it; nothing is staged then.
+        """
         if not self._events:
             self.updated_at = utc_now()  # what is committed together happened together
         now, state, audit = self.updated_at, self.state, self._manager.audit
         text = json_text.dumps(payload)
-        cleaned = self._manager.redactor.clean_json(text)
+        cleaned = self.redactor.clean_json(text)
         if cleaned is not text:
             text, payload = cleaned, json_text.loads(cleaned)
-        self._staged_seq += 1
-        entry = recording.audit_entry(audit, event_type, self._staged_seq, payload, text)
-        if entry is not None:
-            self._audit.append(self._extend_chain(entry, now))
+        seq = self._staged_seq + 1
+        entry = recording.audit_entry(audit, event_type, seq, payload, text)
+        execution = None
         if event_type is EventType.TOOL_COMPLETED:
             execution = recording.tool_execution(audit, state, self.session_id, payload, now)
-            if execution is not None:
-                self._executions.append(execution)
+        state.apply(event_type, payload)
+        self._staged_seq = seq
+        self._events.append(EventRow(self.session_id, seq, event_type.value, text, now))
+        if entry is not None:
+            self._audit.append(self._extend_chain(entry, now))
+        if execution is not None:
+            self._executions.append(execution)
         elif event_type is EventType.APPROVAL_REQUESTED:
             request = recording.approval_request(self.session_id, state.config.org_id, payload, now)
             self._requested.append(request)
@@ -106,25 +118,25 @@ class SessionLog:
             decision = recording.approval_decision(payload, now)
             if decision is not None:
                 self._decided.append(decision)
-        state.apply(event_type, payload)
-        self._events.append(EventRow(self.session_id, self._staged_seq, event_type.value, text, now))
 
     def commit(self) -> None:
         """Hand over what is staged, as one transaction, and do not wait: a failure shows in the next `durable`."""
         append = self._take()
-        self._manager.store.append_later(append)
-        self._tell(append.events)
+        if self._watched():
+            stored = self._manager.store.append(append)
+            stored.add_done_callback(partial(self._tell_stored, append.events))
+        else:
+            self._manager.store.append_later(append)
 
     async def durable(self) -> None:
         """Commit, and return once it is stored. Raises: OwnershipLost, StorageError."""
         append = self._take()
-        stored = self._manager.store.append(append)
-        self._tell(append.events)
-        if await stored:
+        if await self._manager.store.append(append):
             self.cancel_requested = True
+        self._tell(append.events)
 
     def _take(self) -> Append:
-        """What is staged, as one append; what watches is told of it."""
+        """What is staged, as one append."""
         state, chain = self.state, self._chain
         events = tuple(self._events)
         append = Append(
@@ -180,16 +192,38 @@ class SessionLog:
     def _extend_chain(self, entry: AuditEntry, now: str) -> AuditRow:
         return self._chain.extend(entry, org_id=self.state.config.org_id, session_id=self.session_id, created_at=now)
 
+    def _watched(self) -> bool:
+        return self.on_event is not None or self._manager.hot.watched(self.session_id)
+
+    def _tell_stored(self, events: Sequence[EventRow], stored: asyncio.Future[bool]) -> None:
+        if not stored.cancelled() and stored.exception() is None:
+            self._tell(events)
+
     def _tell(self, events: Sequence[EventRow]) -> None:
-        """Only after the events were handed over: a watcher that fails or hangs must not keep them from the disk."""
-        if self.on_event is not None:
+        """Only once they are stored: what was told stays true, and a watcher that hangs keeps nothing from the disk."""
+        if self._watched():
             for row in events:
-                self.on_event(_event(row).to_dict())
+                self._send(_event(row).to_dict())
 
     def tell_live(self, kind: str, payload: dict[str, Any]) -> None:
         """Tell whoever watches something that is not stored."""
-        if self.on_event is not None:
-            self.on_event({"type": kind, "session_id": self.session_id, "payload": payload})
+        if self._watched():
+            text = self.redactor.clean_json(json_text.dumps(payload))
+            self._send({"type": kind, "session_id": self.session_id, "payload": json_text.loads(text)})
+
+    def _send(self, item: dict[str, Any]) -> None:
+        self._manager.hot.publish(self.session_id, item)
+        if self.on_event is None:
+            return
+        try:
+            self.on_event(item)
+        except Exception:  # foreign code: who cannot watch any more must not end what is watched
+            self.on_event = None
+            _logger.exception("the watcher of session %s failed and is told no more", self.session_id)
+
+    def release(self) -> None:
+        """Let others drive the session."""
+        self._manager.store.unlock(self.session_id)
 
 
 class StateManager:
@@ -205,7 +239,10 @@ class StateManager:
     async def create(self, config: SessionConfig, messages: list[Message], encode_turn: EncodeTurn) -> SessionLog:
         """A new session, durable, locked and owned by this process."""
         session_id = new_id()
-        title = self.redactor.clean(messages[-1].content[:_TITLE_CHARS])
+        title = self.redactor.clean(messages[-1].content)[:_TITLE_CHARS]
+        # Cleaned before the state is made of it: the model must read the same before and after a resume.
+        payload = json_text.loads(self.redactor.clean_json(json_text.dumps(config.to_payload())))
+        config = SessionConfig.from_payload(payload)
         log = SessionLog(
             session_id,
             SessionState(config, encode_turn),
@@ -230,8 +267,9 @@ class StateManager:
 
     async def config(self, session_id: str, org_id: str) -> SessionConfig:
         """How the session was set up. Raises: SessionNotFound."""
+        record = await self.store.session(session_id, org_id)
         events = await self.store.events(session_id, org_id, limit=1)
-        return SessionConfig.from_payload(events[0].payload)
+        return _folded(record, events, None, whole=False).config
 
     async def claim(self, session_id: str, org_id: str, encode_turn: EncodeTurn | None) -> SessionLog:
         """Take over a session that nobody drives. Raises: SessionBusy, SessionNotFound."""
@@ -256,9 +294,6 @@ class StateManager:
         finally:
             self.store.unlock(session_id)
 
-    def release(self, log: SessionLog) -> None:
-        self.store.unlock(log.session_id)
-
     async def view(self, session_id: str, org_id: str) -> AgentSession:
         """A session with its steps. Raises: SessionNotFound."""
         record = await self.store.session(session_id, org_id)
@@ -276,10 +311,8 @@ class StateManager:
         )
 
     async def _fold(self, record: SessionRecord, encode_turn: EncodeTurn | None) -> SessionLog:
-        events = await self.store.events(record.session_id, record.org_id)
-        state = SessionState(SessionConfig.from_payload(events[0].payload), encode_turn)
-        for event in events:
-            state.apply(event.type, event.payload)
+        events = await self.store.events(record.session_id, record.org_id, limit=record.last_seq)
+        state = _folded(record, events, encode_turn)
         log = SessionLog(
             record.session_id,
             state,
@@ -297,3 +330,27 @@ class StateManager:
 
 def _event(row: EventRow) -> Event:
     return Event(row.session_id, row.seq, EventType(row.type), json_text.loads(row.payload), row.created_at)
+
+
+def _folded(
+    record: SessionRecord, events: Sequence[Event], encode_turn: EncodeTurn | None, *, whole: bool = True
+) -> SessionState:
+    """The state that a log leads to. Raises: StoreCorrupt where it is not the log that was written."""
+    seen = [event.seq for event in events]
+    if not events or seen != list(range(1, len(events) + 1)) or (whole and len(events) != record.last_seq):
+        raise _damaged(record, f"it has events {seen[:1]} to {seen[-1:]} of {record.last_seq}, {len(seen)} in all")
+    seq = 1
+    try:
+        state = SessionState(SessionConfig.from_payload(events[0].payload), encode_turn)
+        for event in events:
+            seq = event.seq
+            state.apply(event.type, event.payload)
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, ConductorError) as exc:
+        raise _damaged(record, f"event {seq} cannot be read") from exc
+    return state
+
+
+def _damaged(record: SessionRecord, what: str) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"the log of session {record.session_id} is damaged: {what}", hint="restore the database from a backup"
+    )

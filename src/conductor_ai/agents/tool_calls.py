@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -43,6 +43,14 @@ class Toolset:
     def get(self, name: str) -> BoundTool | None:
         return self._tools.get(name)
 
+    def only(self, names: Sequence[str]) -> Toolset:
+        """Those of the named tools that are here; itself where it has no others."""
+        if set(names) >= self._tools.keys():
+            return self
+        kept = Toolset([])
+        kept._tools = {name: bound for name, bound in self._tools.items() if name in names}
+        return kept
+
     def problem(self, call: ToolCall) -> str | None:
         """Why a call cannot run, in words for the model; None where it can."""
         bound = self._tools.get(call.name)
@@ -55,33 +63,37 @@ class Toolset:
         return f"invalid arguments: {wrong}" if wrong else None
 
 
-async def run_tool(bound: BoundTool, call: ToolCall, context: ToolContext, timeout_s: float) -> ToolCompleted:
+async def run_tool(
+    bound: BoundTool, call: ToolCall, arguments: dict[str, Any], context: ToolContext, timeout_s: float
+) -> ToolCompleted:
     """Run one checked call to its outcome.
 
+    Args:
+        arguments: What the tool is given; it may change them.
     Cancellation of the surrounding task passes through; anything else the tool does becomes an outcome.
     """
     result: Any = None
-    error: str | None = None
     outcome = ToolOutcome.FAILED
     started = time.perf_counter()
     token = tool_context.bind(context)
     try:
         async with asyncio.timeout(timeout_s) as timer:
-            answer = await bound.tool.run(call.arguments or {})
+            answer = await bound.tool.run(arguments)
         outcome, result, error = _read(call.name, answer)
-    except TimeoutError as exc:
-        error = f"timed out after {timeout_s:g} s" if timer.expired() else _describe(exc)
-        if timer.expired() and bound.definition.effect == "once":
-            outcome, error = ToolOutcome.UNKNOWN, f"{error}; outcome unknown: it may have taken effect, check first"
     except asyncio.CancelledError as exc:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
         error = _describe(exc)
-    except (Exception, SystemExit) as exc:  # the edge to foreign code: every failure is the model's to read
+    # The edge to foreign code: every failure is the model's to read.
+    except (Exception, SystemExit, BaseExceptionGroup) as exc:
         error = _describe(exc)
     finally:
         tool_context.reset(token)
+    if timer.expired() and outcome is not ToolOutcome.SUCCEEDED:
+        error = f"timed out after {timeout_s:g} s"
+        if bound.definition.effect == "once":
+            outcome, error = ToolOutcome.UNKNOWN, f"{error}; outcome unknown: it may have taken effect, check first"
     return completed(context.step_no, call, outcome, result, error, (time.perf_counter() - started) * 1000)
 
 
@@ -102,6 +114,11 @@ def completed(
         "error": error,
         "execution_time_ms": round(execution_time_ms, 3),
     }
+
+
+def idempotency_key(session_id: str, call: ToolCall) -> str:
+    """Stable across retries and crashes, and no other call's."""
+    return f"{session_id}:{call.call_id}"
 
 
 def unknown_outcome(step_no: int, call: ToolCall, why: str) -> ToolCompleted:

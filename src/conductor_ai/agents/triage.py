@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from conductor_ai.agents.closing import void
 from conductor_ai.agents.session_state import OpenCall, SessionState
 from conductor_ai.agents.state import SessionLog
-from conductor_ai.agents.tool_calls import BoundTool, Toolset, completed, unknown_outcome
+from conductor_ai.agents.tool_calls import BoundTool, Toolset, completed, idempotency_key, unknown_outcome
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.approvals import arguments_hash
 from conductor_ai.schemas.events import ApprovalDecidedPayload, ApprovalRequested, EventType, ToolOutcome, ToolStarted
@@ -103,5 +103,5 @@ def _intent(log: SessionLog, bound: BoundTool, call: ToolCall) -> ToolStarted:
         "call_id": call.call_id,
         "name": call.name,
         "effect": bound.definition.effect,
-        "idempotency_key": f"{log.session_id}:{call.call_id}",
+        "idempotency_key": idempotency_key(log.session_id, call),
     }

@@ -22,8 +22,8 @@ _EPILOG = """\b
 Exit codes:
   0    completed
   1    failed; also refused by the provider, or the provider is away
-  2    usage: wrong arguments, unknown or refused model, no key,
-       unknown session, or a session that another process drives
+  2    usage: wrong arguments, no key, an unknown or refused model, tool,
+       session or approval, or a session that another process drives
   3    waiting for approval
   4    paused by a limit
   130  interrupted or cancelled

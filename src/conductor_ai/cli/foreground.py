@@ -13,6 +13,7 @@ from conductor_ai.cli.exit_codes import ExitCode
 from conductor_ai.cli.live_view import open_view
 from conductor_ai.cli.reporting import Report
 from conductor_ai.cli.stop_signals import StopSignals
+from conductor_ai.errors import ApprovalAlreadyDecided
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.agent_session import AgentSession
 from conductor_ai.schemas.session import SessionStatus
@@ -58,14 +59,17 @@ class Foreground:
         return self._report.ended(session, pending, self.view, interrupted=self._signals.stopped)
 
     async def _ask(self, session_id: str) -> bool:
-        """False where the person left a question open."""
+        """False where the person left a question open. A decision that came from elsewhere meanwhile counts as one."""
         self.view.hold()
         for approval in await self._conductor.approvals(session_id=session_id):
             show_call(approval.tool_name, json_text.loads(approval.arguments))
             allowed = await ask_yes_no(f"allow {approval.tool_name}?")
             if allowed is None:
                 return False
-            await self._conductor.decide(approval.approval_id, "approved" if allowed else "denied", by=person())
+            try:
+                await self._conductor.decide(approval.approval_id, "approved" if allowed else "denied", by=person())
+            except ApprovalAlreadyDecided as earlier:
+                self.view.line(f"{earlier}; that decision counts")
         return True
 
     def _say_stopping(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Literal
 
 from conductor_ai.agents.closing import cancel
@@ -11,7 +12,7 @@ from conductor_ai.agents.state import OnEvent
 from conductor_ai.conductor.decisions import decide
 from conductor_ai.conductor.requests import StartRequest, tool_names
 from conductor_ai.conductor.tool_calls import call_tool
-from conductor_ai.errors import InvalidTransition, SessionBusy, UnknownTool
+from conductor_ai.errors import InvalidTransition, OwnershipLost, SessionBusy, UnknownTool
 from conductor_ai.model_catalog import Catalog, ModelInfo
 from conductor_ai.schemas.agent_session import AgentSession
 from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
@@ -42,7 +43,7 @@ class Conductor:
         self._registry = registry
         self._catalog = catalog
         self._default_model = default_model
-        self._runners: dict[str, AgentRunner] = {}
+        self._runners: dict[tuple[str, str], AgentRunner] = {}
         self.plugins = list(plugins)
 
     def tools(self) -> list[ToolDefinition]:
@@ -71,19 +72,18 @@ class Conductor:
             runtime=self._runtime,
         )
         session = await runner.start_session(request.messages, org_id)
-        self._runners[session.session_id] = runner
+        self._runners[org_id, session.session_id] = runner
         return session
 
     async def run(self, session_id: str, *, org_id: str = "default", on_event: OnEvent | None = None) -> AgentSession:
-        """Drive a started session until it stops; cancelling the awaiting task leaves it paused."""
-        runner = self._runners.get(session_id)
+        """Drive a started session until it stops; cancelling the awaiting task leaves it paused.
+
+        Raises: SessionBusy where it is being driven already.
+        """
+        runner = self._runners.get((org_id, session_id))
         if runner is None:
             return await self.resume(session_id, org_id=org_id, on_event=on_event)
-        runner.watch(session_id, on_event)
-        try:
-            return await runner.drive(session_id)
-        finally:
-            del self._runners[session_id]
+        return await self._driven(org_id, session_id, runner, runner.drive(session_id, on_event=on_event))
 
     async def resume(
         self,
@@ -102,11 +102,8 @@ class Conductor:
         if session.status in (SessionStatus.COMPLETED, SessionStatus.CANCELLED):
             return session
         runner = await self._runner_of(session_id, org_id)
-        self._runners[session_id] = runner
-        try:
-            return await runner.resume(session_id, org_id=org_id, limits=limits, on_event=on_event)
-        finally:
-            del self._runners[session_id]
+        work = runner.resume(session_id, org_id=org_id, limits=limits, on_event=on_event)
+        return await self._driven(org_id, session_id, runner, work)
 
     async def continue_session(
         self,
@@ -117,13 +114,10 @@ class Conductor:
         org_id: str = "default",
         on_event: OnEvent | None = None,
     ) -> AgentSession:
-        """Add a message to a session that does not run, and drive on."""
+        """Add a message to a session that does not run, and drive on. Raises: as `resume`."""
         runner = await self._runner_of(session_id, org_id)
-        self._runners[session_id] = runner
-        try:
-            return await runner.continue_session(session_id, message, org_id=org_id, limits=limits, on_event=on_event)
-        finally:
-            del self._runners[session_id]
+        work = runner.continue_session(session_id, message, org_id=org_id, limits=limits, on_event=on_event)
+        return await self._driven(org_id, session_id, runner, work)
 
     async def cancel(self, session_id: str, *, org_id: str = "default", by: str = "caller") -> AgentSession:
         """Stop a session for good. One that another process drives is told, and stops at its next step.
@@ -131,22 +125,25 @@ class Conductor:
         Raises: SessionNotFound, InvalidTransition where it has ended already.
         """
         states = self._runtime.states
-        session = await self.session(session_id, org_id=org_id)
-        if session.ended:
-            raise InvalidTransition(f"session {session_id} is {session.status} already")
-        runner = self._runners.get(session_id)
-        if runner is not None and runner.drives(session_id):
-            return await runner.cancel(session_id, by=by)
-        await states.store.request_cancel(session_id, org_id)
-        try:
-            log = await states.claim(session_id, org_id, None)
-        except SessionBusy:
+        while True:
+            session = await self.session(session_id, org_id=org_id)
+            if session.ended:
+                raise InvalidTransition(f"session {session_id} is {session.status} already")
+            runner = self._runners.get((org_id, session_id))
+            if runner is not None and runner.drives(session_id):
+                return await runner.cancel(session_id, by=by)
+            await states.store.request_cancel(session_id, org_id)
+            try:
+                log = await states.claim(session_id, org_id, None)
+            except SessionBusy:
+                return await self.session(session_id, org_id=org_id)
+            try:
+                await cancel(log, by)
+            except OwnershipLost:
+                continue  # a decision over one of its approvals was stored first: look again
+            finally:
+                log.release()
             return await self.session(session_id, org_id=org_id)
-        try:
-            await cancel(log, by)
-        finally:
-            states.release(log)
-        return await self.session(session_id, org_id=org_id)
 
     async def session(self, session_id: str, *, org_id: str = "default") -> AgentSession:
         """A session with its steps. Raises: SessionNotFound."""
@@ -190,9 +187,27 @@ class Conductor:
         """
         return await decide(self._runtime.states, approval_id, decision, by=by, reason=reason, org_id=org_id)
 
+    def live(self, session_id: str) -> AsyncIterator[dict[str, Any]]:
+        """What happens in a session of this process from now on: its events, and live items that are not stored."""
+        return self._runtime.states.hot.subscribe(session_id)
+
     async def close(self) -> None:
         for runner in self._runners.values():
             await runner.close()
+
+    async def _driven(
+        self, org_id: str, session_id: str, runner: AgentRunner, work: Coroutine[Any, Any, AgentSession]
+    ) -> AgentSession:
+        """Await `work`, findable for `cancel` meanwhile; of two drivers in one process the second is refused."""
+        key = (org_id, session_id)
+        if self._runners.setdefault(key, runner) is not runner:
+            work.close()
+            raise SessionBusy(f"session {session_id} is driven by this process already", pid=os.getpid())
+        try:
+            return await work
+        finally:
+            if not runner.drives(session_id) and self._runners.get(key) is runner:
+                del self._runners[key]
 
     async def _runner_of(self, session_id: str, org_id: str) -> AgentRunner:
         """A runner for a session as its log describes it. Raises: UnknownTool where one of its tools is not loaded."""

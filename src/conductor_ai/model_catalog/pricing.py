@@ -93,6 +93,11 @@ class Price:
         object.__setattr__(self, "_tiers", tuple((above, _units(rates, decimals)) for above, rates in tiers))
 
     @property
+    def is_free(self) -> bool:
+        """Whether no call can cost anything."""
+        return not any(rate for _, rates in self._tiers for rate in rates)
+
+    @property
     def input(self) -> Decimal:
         return self.rates.input
 

@@ -35,9 +35,10 @@ class AuditStore(Protocol):
 class AuditRecord(BaseModel):
     """One thing that happened, as a person writes it down.
 
-    Without `org_id` it belongs to the org of the session that is being driven, or to `default`. `session_id` None means
-    that session, if there is one. A record with `tool_name` and `success` is a finished call: it also leaves a row in
-    `tool_executions`. The rows carry the time of writing; a `created_at` of your own is kept beside it.
+    Without `org_id` it belongs to the org whose session is being driven or whose tool is called, or to `default`.
+    `session_id` None means the session that is being driven, if there is one. A record with `tool_name` and `success`
+    is a finished call: it also leaves a row in `tool_executions`. The rows carry the time of writing; a `created_at` of
+    your own is kept beside it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,15 +60,19 @@ class AuditRecord(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SessionSink:
-    """Where records go while a session is being driven: `record` stores rows in that session's chain, durably."""
+    """Where records go while a session is being driven: `record` stores rows in that session's chain, durably.
+
+    `session_id` None: while a tool is called outside any session, records go to the org's own chain.
+    """
 
     org_id: str
-    session_id: str
+    session_id: str | None
     redactor: Redactor
     record: Callable[[list[AuditEntry], list[ToolExecutionRow]], Awaitable[None]]
 
     def takes(self, record: AuditRecord) -> bool:
-        return record.org_id in (None, self.org_id) and record.session_id in (None, self.session_id)
+        of_session = self.session_id is None or record.session_id in (None, self.session_id)
+        return of_session and record.org_id in (None, self.org_id)
 
 
 _sink: ContextVar[SessionSink | None] = ContextVar("conductor_audit_sink", default=None)
@@ -75,7 +80,7 @@ _sink: ContextVar[SessionSink | None] = ContextVar("conductor_audit_sink", defau
 
 @contextmanager
 def bind_sink(sink: SessionSink) -> Iterator[None]:
-    """Within, and in tasks started within, records go to the chain of the sink's session."""
+    """Within, and in tasks started within, records go to the sink's chain."""
     token = _sink.set(sink)
     try:
         yield
@@ -141,10 +146,10 @@ class AuditLogger:
         sink = _sink.get()
         try:
             if sink is not None and sink.takes(record):
-                entry, executions = self._rows(record, sink.org_id, sink.session_id)
+                entry, executions = self._rows(record, sink.org_id, sink.session_id or record.session_id)
                 await sink.record(*_without_secrets(sink.redactor, entry, executions))
             elif self._store is not None:
-                org_id = record.org_id or DEFAULT_ORG
+                org_id = record.org_id or (DEFAULT_ORG if sink is None else sink.org_id)
                 entry, executions = self._rows(record, org_id, record.session_id)
                 await self._store.append_org_audit(org_id, [entry], executions)
             else:

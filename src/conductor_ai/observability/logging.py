@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from conductor_ai.observability.redaction import Redactor
 
 if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger, Processor
+    from structlog.typing import Processor
 
 # structlog is imported where it is needed: a command that logs nothing does not wait for it.
 
@@ -32,14 +32,6 @@ def bind_session(session_id: str, org_id: str) -> Iterator[None]:
         _session.reset(token)
 
 
-def get_logger(name: str) -> FilteringBoundLogger:
-    """A structlog logger over the standard library's: before `configure`, the host program's settings hold."""
-    import structlog
-
-    logger: FilteringBoundLogger = structlog.wrap_logger(logging.getLogger(name))
-    return logger
-
-
 def configure(app_env: str, redactor: Redactor, level: str = "INFO", *, stream: TextIO | None = None) -> None:
     """Send all log lines of the process, other libraries' too, to `stream` (standard error if left out).
 
@@ -47,36 +39,19 @@ def configure(app_env: str, redactor: Redactor, level: str = "INFO", *, stream: 
     """
     import structlog
 
-    shared: list[Processor] = [
+    added: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _add_session,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    structlog.configure(
-        processors=[
-            *shared,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.processors.StackInfoRenderer(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
+    _take_over_structlog(added, level)
     handler = _Handler(sys.stderr if stream is None else stream)
-    rendering: list[Processor]
-    if app_env == "production":
-        rendering = [structlog.processors.format_exc_info, _json_line(redactor)]
-    else:
-        colors = handler.stream.isatty()
-        # Local variables of a traceback are never shown: they hold what nobody registered as a secret.
-        console = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
-        rendering = [console, _clean_line(redactor)]
+    rendering = _json_rendering(redactor) if app_env == "production" else _console_rendering(redactor, handler.stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=added,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
@@ -85,6 +60,23 @@ def configure(app_env: str, redactor: Redactor, level: str = "INFO", *, stream: 
         root.removeHandler(former)
     root.addHandler(handler)
     root.setLevel(level)
+
+
+def _take_over_structlog(added: list[Processor], level: str) -> None:
+    """We log through the standard library; a plugin may use structlog, which left alone prints to standard output."""
+    import structlog
+
+    structlog.configure(
+        processors=[
+            *added,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.processors.StackInfoRenderer(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -99,17 +91,24 @@ def _add_session(logger: object, method: str, event: MutableMapping[str, Any]) -
     return event
 
 
-def _json_line(redactor: Redactor) -> Processor:
+def _json_rendering(redactor: Redactor) -> list[Processor]:
+    import structlog
+
     from conductor_ai.observability.values import record_json
 
-    def render(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
+    def line(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
         return redactor.clean_log_json(record_json(dict(event)))
 
-    return render
+    return [structlog.processors.format_exc_info, line]
 
 
-def _clean_line(redactor: Redactor) -> Processor:
-    def clean(logger: object, method: str, line: Any) -> str:
+def _console_rendering(redactor: Redactor, stream: TextIO) -> list[Processor]:
+    import structlog
+
+    # Local variables of a traceback are never shown: they hold what nobody registered as a secret.
+    console = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+
+    def cleaned(logger: object, method: str, line: Any) -> str:
         return redactor.clean_log(str(line))
 
-    return clean
+    return [console, cleaned]

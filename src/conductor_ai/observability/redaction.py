@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from conductor_ai.schemas import json_text
+from conductor_ai.schemas.secrets import can_be_hidden
 
 REDACTED = "[redacted]"
-MIN_SECRET_CHARS = 8
 
 _BEARER = r"(?i:(\bbearer +))(?:[A-Za-z0-9._~+/=-]{20,}|(?=[A-Za-z._~+/=-]*\d)[A-Za-z0-9._~+/=-]{8,})"
 _BEARER_REDACTED = rf"\g<1>{REDACTED}"
@@ -48,8 +48,8 @@ class Redactor:
     """Knows the secrets of this process and takes them out of text.
 
     Looked for are the exact values and the forms in which they travel: base64 in all three alignments (standard and
-    URL-safe), percent-encoded, JSON-escaped. Values shorter than `MIN_SECRET_CHARS` are not registered: they would
-    match ordinary words.
+    URL-safe), percent-encoded, JSON-escaped. Values that `can_be_hidden` refuses are not registered: they are so short
+    that they would match ordinary words.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -61,7 +61,7 @@ class Redactor:
 
     def add(self, secret: str) -> None:
         """Register one more value; a short one is left out (see the class)."""
-        if len(secret) < MIN_SECRET_CHARS:
+        if not can_be_hidden(secret):
             return
         # Longest first: where two forms begin at one place, the longer one covers the other.
         self._needles = tuple(sorted({*self._needles, *_forms(secret)}, key=len, reverse=True))

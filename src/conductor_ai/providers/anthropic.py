@@ -141,7 +141,7 @@ def _read(data: dict[str, Any], headers: Mapping[str, str], model: str) -> Model
         content="".join(text),
         tool_calls=tuple(calls),
         stop_reason=_STOP.get(stop, StopReason.OTHER),
-        usage=_usage(data["usage"]),
+        usage=_usage(data.get("usage")),
         wire=WireTurn(NAME, json_text.exact(json_text.wire_dumps(turn))),
         answered_by=data.get("model") or model,
         reasoning="\n".join(reasoning),
@@ -161,8 +161,13 @@ def _read_call(block: dict[str, Any], calls: list[ToolCall]) -> dict[str, Any]:
     return {**block, "id": call_id, "input": arguments or {}}
 
 
-def _usage(usage: dict[str, Any]) -> Usage:
-    """Source: API reference, "Usage": `input_tokens` leaves out both cache counts."""
+def _usage(usage: dict[str, Any] | None) -> Usage | None:
+    """None where a count that is always there is missing, as from a gateway behind ANTHROPIC_BASE_URL.
+
+    Source: API reference, "Usage": `input_tokens` leaves out both cache counts.
+    """
+    if not usage or usage.get("input_tokens") is None or usage.get("output_tokens") is None:
+        return None
     details = usage.get("output_tokens_details") or {}
     return Usage(
         input_tokens=int(usage["input_tokens"]),

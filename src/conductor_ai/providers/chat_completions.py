@@ -122,15 +122,20 @@ def stop_reason(given: str | None, calls: tuple[ToolCall, ...]) -> StopReason:
     return StopReason.OTHER if stop is StopReason.TOOL_USE else stop
 
 
-def usage(given: dict[str, Any]) -> Usage:
-    """The prompt includes what was read from and written to a cache, the completion includes reasoning."""
+def usage(given: dict[str, Any] | None) -> Usage | None:
+    """None where one of the two counts is missing: some servers report nothing, and a half is no bill.
+
+    The prompt includes what was read from and written to a cache, the completion includes reasoning.
+    """
+    if not given or given.get("prompt_tokens") is None or given.get("completion_tokens") is None:
+        return None
     prompt = given.get("prompt_tokens_details") or {}
     completion = given.get("completion_tokens_details") or {}
     cached = int(prompt.get("cached_tokens") or 0)
     written = int(prompt.get("cache_write_tokens") or 0)
     return Usage(
-        input_tokens=max(0, int(given.get("prompt_tokens") or 0) - cached - written),
-        output_tokens=int(given.get("completion_tokens") or 0),
+        input_tokens=max(0, int(given["prompt_tokens"]) - cached - written),
+        output_tokens=int(given["completion_tokens"]),
         cache_read_tokens=cached,
         cache_write_tokens=written,
         reasoning_tokens=int(completion.get("reasoning_tokens") or 0),

@@ -25,10 +25,9 @@ from conductor_ai.errors import (
     RequestRefused,
     TruncatedReply,
 )
+from conductor_ai.schemas.secrets import can_be_hidden
 
 MAX_SAID_CHARS = 300
-MIN_SECRET_CHARS = 8
-"""A shorter key is a placeholder for a local server, and may be an ordinary word."""
 _REQUEST_ID_HEADERS = ("request-id", "x-generation-id", "x-request-id")
 _LATER = "try again later, or choose another model"
 
@@ -141,7 +140,7 @@ class Failures:
 
     def _line(self, text: str, said: str = "") -> str:
         """One line. The key goes out before the provider's words are cut, so that no part of it stays."""
-        if len(self.secret) >= MIN_SECRET_CHARS:
+        if can_be_hidden(self.secret):
             said = said.replace(self.secret, "[key]")
             text = text.replace(self.secret, "[key]")
         said = " ".join(said.split())

@@ -145,7 +145,7 @@ def _read(data: dict[str, Any], headers: Mapping[str, str], model: str) -> Model
         content="".join(text),
         tool_calls=tuple(calls),
         stop_reason=StopReason.TOOL_USE if calls and stop is StopReason.END_TURN else stop,
-        usage=_usage(data.get("usageMetadata") or {}),
+        usage=_usage(data.get("usageMetadata")),
         wire=WireTurn(NAME, json_text.exact(json_text.wire_dumps(turn))),
         answered_by=data.get("modelVersion") or model,
         reasoning="".join(reasoning),
@@ -177,12 +177,17 @@ def _read_call(part: dict[str, Any], calls: list[ToolCall]) -> dict[str, Any]:
     return part if raw is None else {**part, "functionCall": {**function, "args": {}}}
 
 
-def _usage(usage: dict[str, Any]) -> Usage:
-    """Source: API reference, "UsageMetadata": the prompt includes what was cached, the candidates leave out thoughts,
-    and a count of 0 is left out."""
+def _usage(usage: dict[str, Any] | None) -> Usage | None:
+    """None where not even the prompt was counted.
+
+    Source: API reference, "UsageMetadata": the prompt includes what was cached, the candidates leave out thoughts,
+    and a count of 0 is left out.
+    """
+    if not usage or usage.get("promptTokenCount") is None:
+        return None
     cached = int(usage.get("cachedContentTokenCount") or 0)
     thoughts = int(usage.get("thoughtsTokenCount") or 0)
-    prompt = int(usage.get("promptTokenCount") or 0) + int(usage.get("toolUsePromptTokenCount") or 0)
+    prompt = int(usage["promptTokenCount"]) + int(usage.get("toolUsePromptTokenCount") or 0)
     return Usage(
         input_tokens=max(0, prompt - cached),
         output_tokens=int(usage.get("candidatesTokenCount") or 0) + thoughts,

@@ -56,7 +56,7 @@ def _read(data: dict[str, Any], headers: Mapping[str, str], model: str) -> Model
         content=content,
         tool_calls=calls,
         stop_reason=chat_completions.stop_reason(choice.get("finish_reason"), calls),
-        usage=chat_completions.usage(data.get("usage") or {}),
+        usage=chat_completions.usage(data.get("usage")),
         wire=wire,
         answered_by=data.get("model") or model,
         reasoning=message.get("reasoning") or message.get("reasoning_content") or "",

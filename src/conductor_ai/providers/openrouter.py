@@ -61,7 +61,7 @@ class OpenRouterProvider:
             raise self._failed(choice, headers, model)
         message = choice["message"]
         content, calls, wire = chat_completions.read_turn(NAME, message)
-        usage = data.get("usage") or {}
+        usage = data.get("usage")
         return ModelResponse(
             content=content,
             tool_calls=calls,
@@ -70,7 +70,7 @@ class OpenRouterProvider:
             wire=wire,
             answered_by=data.get("model") or model,
             reasoning=message.get("reasoning") or "",
-            billed_cost_usd=_billed(usage),
+            billed_cost_usd=_billed(usage or {}),
             request_id=data.get("id") or headers.get("x-generation-id"),
         )
 

@@ -13,7 +13,7 @@ from conductor_ai.schemas.steps import AgentStep, steps_of
 from conductor_ai.schemas.usage import Usage, money_text
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class AgentSession:
     """A live view: the runner that drives the session refreshes it, so a loop over `status` ends.
 
@@ -33,16 +33,18 @@ class AgentSession:
     cost_usd: Decimal | None = Decimal(0)
     created_at: str = ""
     updated_at: str = ""
-    log: Sequence[Event] | Callable[[], Sequence[Event]] = field(default=(), repr=False, compare=False)
-    """What `steps` are made of; a function where the events are read only when somebody asks."""
-    _steps: list[AgentStep] | None = field(default=None, repr=False, compare=False)
+    log: Sequence[Event] | Callable[[], Sequence[Event]] | None = field(default=None, repr=False, compare=False)
+    """What `steps` are made of, None where it was not loaded; a function where it is read only when somebody asks."""
+    _steps: tuple[object, list[AgentStep]] = field(default=(None, []), repr=False, compare=False)
 
     @property
     def steps(self) -> list[AgentStep]:
-        """The steps of the log, oldest first; empty while the session runs."""
-        if self._steps is None:
-            self._steps = steps_of(self.log() if callable(self.log) else self.log)
-        return self._steps
+        """The steps of the log, oldest first; empty while the session runs, and where the log was not loaded."""
+        made_of, steps = self._steps
+        if made_of is not self.log:
+            steps = steps_of(self.log() if callable(self.log) else self.log or ())
+            self._steps = (self.log, steps)
+        return steps
 
     @property
     def final_answer(self) -> str | None:
@@ -56,7 +58,7 @@ class AgentSession:
         return self.status in ENDED
 
     @classmethod
-    def of(cls, record: SessionRecord, log: Sequence[Event] = ()) -> AgentSession:
+    def of(cls, record: SessionRecord, log: Sequence[Event] | None = None) -> AgentSession:
         return cls(
             session_id=record.session_id,
             org_id=record.org_id,
@@ -74,8 +76,9 @@ class AgentSession:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON data. `cost_usd` is a string, None where unknown; without `steps` where they were not loaded."""
-        return {
+        """JSON data. `cost_usd` is a string, None where unknown. Without `final_answer` and `steps` where the log was
+        not loaded, as in lists."""
+        data: dict[str, Any] = {
             "session_id": self.session_id,
             "org_id": self.org_id,
             "status": self.status.value,
@@ -84,10 +87,12 @@ class AgentSession:
             "title": self.title,
             "pause_reason": self.pause_reason.value if self.pause_reason else None,
             "error": self.error,
-            "final_answer": self.final_answer,
-            "steps": [step.to_dict() for step in self.steps],
-            "usage": self.usage.to_dict(),
-            "cost_usd": None if self.cost_usd is None else money_text(self.cost_usd),
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
         }
+        if self.log is not None:
+            data["final_answer"] = self.final_answer
+            data["steps"] = [step.to_dict() for step in self.steps]
+        data["usage"] = self.usage.to_dict()
+        data["cost_usd"] = None if self.cost_usd is None else money_text(self.cost_usd)
+        data["created_at"] = self.created_at
+        data["updated_at"] = self.updated_at
+        return data

@@ -78,7 +78,11 @@ class WirePayload(TypedDict):
 
 
 class ModelCompleted(TypedDict):
-    """One model call. `cost_usd` is a string, None where no price is known; `turn` of `wire` is the provider's own."""
+    """One model call. `turn` of `wire` is the provider's own.
+
+    `cost_usd` is text, None where it is not known; with `cost_is_bound` it is the most the call can have cost, charged
+    because money is limited and nobody says what it did cost.
+    """
 
     step_no: int
     model: str
@@ -89,6 +93,7 @@ class ModelCompleted(TypedDict):
     stop_reason: str
     usage: dict[str, int]
     cost_usd: str | None
+    cost_is_bound: NotRequired[bool]
     duration_ms: float
     request_id: NotRequired[str]
     wire: WirePayload
@@ -156,8 +161,11 @@ class SessionCompleted(TypedDict):
 
 
 class SessionPaused(TypedDict):
+    """`unsettled_usd`, here and below: what a model call that was ended may have cost at most, as text."""
+
     reason: str
     detail: str
+    unsettled_usd: NotRequired[str]
 
 
 class SessionResumed(TypedDict):
@@ -171,3 +179,4 @@ class SessionFailed(TypedDict):
     hint: str | None
     retryable: bool
     resumable: bool
+    unsettled_usd: NotRequired[str]

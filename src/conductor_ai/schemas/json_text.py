@@ -1,11 +1,14 @@
-"""JSON text in and out, for anything a person or a model may write: NUL and lone surrogates round-trip.
+"""JSON text in and out, for anything a person or a model may write: NUL, lone surrogates and integers of any size
+round-trip.
 
-orjson is used wherever it can; it refuses lone surrogates, which the standard library escapes and reads back.
+orjson is used wherever it can. It refuses lone surrogates, and it reads an integer beyond 64 bits as a float; the
+standard library escapes the former and keeps the latter.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -13,10 +16,16 @@ import orjson
 
 Fragment = orjson.Fragment
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_DIGITS_AS_ZEROS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
+_LONG_NUMBER = b"0" * 19
+"""The fewest digits of an integer that may be beyond 64 bits."""
 
 
 def dumps(value: Any) -> str:
-    """Compact JSON text, keys in the given order. Raises TypeError where `value` is not JSON data."""
+    """Compact JSON text, keys in the given order.
+
+    Raises: TypeError where `value` is not JSON data; ValueError for an integer of more than 4300 digits.
+    """
     try:
         return orjson.dumps(value).decode()
     except TypeError:
@@ -24,11 +33,13 @@ def dumps(value: Any) -> str:
 
 
 def loads(text: str | bytes) -> Any:
-    """Raises ValueError where `text` is not JSON."""
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        return json.loads(text, parse_constant=_refuse_constant)
+    """Raises ValueError where `text` is not JSON, or holds an integer of more than 4300 digits (Python's limit)."""
+    if not _may_hold_long_integer(text):
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            pass  # a lone surrogate, or no JSON: the standard library tells
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def wire_dumps(value: Any) -> bytes:
@@ -36,7 +47,8 @@ def wire_dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:
-        return orjson.dumps(_without_surrogates(_without_fragments(value)))
+        sayable = _without_surrogates(_without_fragments(value))
+        return json.dumps(sayable, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def plain(value: Any) -> Any:
@@ -49,8 +61,21 @@ def exact(data: bytes) -> bytes:
     return bytes(memoryview(data))
 
 
+def _may_hold_long_integer(text: str | bytes) -> bool:
+    # 0.6 us for a reply of half a kilobyte, 1 ms for one of a megabyte; a regular expression takes ten times as long.
+    data = text.encode(errors="replace") if isinstance(text, str) else text
+    return _LONG_NUMBER in data.translate(_DIGITS_AS_ZEROS)
+
+
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:20]} is too large")  # as orjson has it; stored, it would become null
+    return number
 
 
 def _without_fragments(value: Any) -> Any:

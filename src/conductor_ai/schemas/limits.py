@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Self
 
 from conductor_ai.errors import InvalidInput
+from conductor_ai.sdk.base import MAX_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,9 @@ class Limits:
     from the start of each segment. `tool_timeout_s` holds for each tool that names no timeout of its own,
     `max_output_tokens` for each model call, `max_result_chars` for what the model is shown of one tool result (the log
     keeps the whole).
+
+    Numbers may come as text or as another kind of number, as long as nothing is lost; they must be finite and above
+    zero, `tool_timeout_s` at most 7 days, `deadline_s` at most 10 years. Raises: InvalidInput.
     """
 
     max_steps: int | None = 50
@@ -29,9 +33,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None and not value > 0:
-                raise InvalidInput(f"limit {field.name} must be above zero, got {value}")
+            object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
 
     @classmethod
     def of(cls, value: Limits | dict[str, Any] | None) -> Limits:
@@ -41,6 +43,8 @@ class Limits:
         """
         if isinstance(value, Limits):
             return value
+        if not isinstance(value, dict | None):
+            raise InvalidInput(f"limits must be an object, got {value!r}")
         return cls().with_changes(value or {})
 
     def with_changes(self, changes: dict[str, Any]) -> Self:
@@ -50,7 +54,7 @@ class Limits:
             if name not in merged:
                 raise InvalidInput(f"unknown limit {name!r}", hint=f"limits are: {', '.join(merged)}")
             merged[name] = value
-        return type(self)(**{name: _typed(name, value) for name, value in merged.items()})
+        return type(self)(**merged)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data; money is a string."""
@@ -62,9 +66,13 @@ class Limits:
 
 _OPTIONAL = ("max_steps", "max_cost_usd", "max_tokens", "deadline_s")
 _KINDS = {"max_cost_usd": Decimal, "deadline_s": float, "tool_timeout_s": float}
+# Beyond these, a bound is a slip of the pen, and a date computed from it may overflow.
+_MOST = {"tool_timeout_s": MAX_TIMEOUT_S, "deadline_s": 3650 * 86_400.0}
+_MOST_OF_OTHERS = 10**15
 
 
-def _typed(name: str, value: Any) -> Any:
+def _checked(name: str, value: Any) -> Any:
+    """The value in the kind that its limit has. Raises: InvalidInput."""
     if value is None and name in _OPTIONAL:
         return None
     kind = _KINDS.get(name, int)
@@ -72,8 +80,15 @@ def _typed(name: str, value: Any) -> Any:
         if isinstance(value, bool):
             raise ValueError
         number = Decimal(str(value))
-        if not number.is_finite() or (kind is int and number != int(number)):
+        if not number.is_finite():
             raise ValueError
-        return kind(number)
+        most = _MOST.get(name, _MOST_OF_OTHERS)
+        if number > most:  # before `int`, which would write out every digit of 1e999999
+            raise InvalidInput(f"limit {name} must be at most {most:,.0f}, got {value}")
+        if kind is int and number != int(number):
+            raise ValueError
     except (ArithmeticError, TypeError, ValueError):
         raise InvalidInput(f"limit {name} must be a number ({kind.__name__}), got {value!r}") from None
+    if not kind(number) > 0:
+        raise InvalidInput(f"limit {name} must be above zero, got {value}")
+    return kind(number)

@@ -79,13 +79,14 @@ class ModelResponse(NamedTuple):
     """One complete answer of a model.
 
     `tool_calls` carry no `call_id` of ours yet (""): the loop numbers them. `answered_by` is the model id in the
-    answer, which may differ from the one asked. `billed_cost_usd` is the provider's own figure where it gives one.
+    answer, which may differ from the one asked. `usage` is None where the provider reported none: the tokens are then
+    unknown, not 0. `billed_cost_usd` is the provider's own figure where it gives one.
     """
 
     content: str
     tool_calls: tuple[ToolCall, ...]
     stop_reason: StopReason
-    usage: Usage
+    usage: Usage | None
     wire: WireTurn
     answered_by: str
     reasoning: str = ""
@@ -96,7 +97,8 @@ class ModelResponse(NamedTuple):
 def parse_messages(messages: Sequence[Message | Mapping[str, Any]]) -> tuple[str | None, list[Message]]:
     """What a caller passes as `messages`, checked: (instructions from leading system messages, the conversation).
 
-    The conversation starts and ends with a user message and holds text only.
+    A `Message` is checked as a mapping is: its role may be plain text; its wire form is left out. The conversation
+    starts and ends with a user message and holds text only.
     Raises: InvalidInput naming the message that is wrong.
     """
     system: list[str] = []
@@ -115,20 +117,23 @@ def parse_messages(messages: Sequence[Message | Mapping[str, Any]]) -> tuple[str
 
 
 def _role_and_text(message: Message | Mapping[str, Any], index: int) -> tuple[str, str]:
+    role: Any
+    content: Any
     if isinstance(message, Message):
-        if message.role is Role.TOOL or message.tool_calls:
-            raise InvalidInput(f"messages[{index}]: tool calls and their replies come from a session, not a caller")
-        return message.role.value, message.content
-    if not isinstance(message, Mapping):
+        role, content, from_session = message.role, message.content, bool(message.tool_calls or message.tool_replies)
+    elif isinstance(message, Mapping):
+        role, content, from_session = message.get("role"), message.get("content"), bool(message.get("tool_calls"))
+    else:
         raise InvalidInput(f"messages[{index}] must be an object with role and content")
-    role, content = message.get("role"), message.get("content")
+    if from_session or role == "tool":
+        raise InvalidInput(f"messages[{index}]: tool calls and their replies come from a session, not a caller")
     if role not in ("system", "user", "assistant"):
         raise InvalidInput(f"messages[{index}]: role must be system, user or assistant, got {role!r}")
     if isinstance(content, list) and all(_is_text_part(part) for part in content):
         content = "\n".join(part["text"] for part in content)
     if not isinstance(content, str) or not content:
         raise InvalidInput(f"messages[{index}]: content must be text that is not empty")
-    return role, content
+    return str(role), content
 
 
 def _is_text_part(part: Any) -> bool:

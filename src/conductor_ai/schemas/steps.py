@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from conductor_ai.schemas.events import Event, EventType
+from conductor_ai.schemas import json_text
+from conductor_ai.schemas.events import Event, EventType, ToolOutcome
 
 
 class StepType(StrEnum):
@@ -33,7 +34,13 @@ class StepToolCall:
 
     @property
     def success(self) -> bool:
-        return self.outcome == "succeeded"
+        return self.outcome == ToolOutcome.SUCCEEDED
+
+    def end(self, completed: Mapping[str, Any]) -> None:
+        """Take in the `tool.completed` of this call."""
+        self.outcome, self.error = completed["outcome"], completed["error"]
+        self.result = json_text.plain(completed["result"])
+        self.execution_time_ms = completed["execution_time_ms"]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -88,22 +95,24 @@ def steps_of(events: Iterable[Event]) -> list[AgentStep]:
     for event in events:
         payload = event.payload
         if event.type is EventType.MODEL_COMPLETED:
-            steps.append(_step(payload))
+            steps.append(model_step(payload))
             calls.update((call.call_id, call) for call in steps[-1].tool_calls)
         elif event.type is EventType.TOOL_COMPLETED and payload["call_id"] in calls:
-            call = calls[payload["call_id"]]
-            call.outcome, call.result, call.error = payload["outcome"], payload["result"], payload["error"]
-            call.execution_time_ms = payload["execution_time_ms"]
+            calls[payload["call_id"]].end(payload)
+        elif event.type is EventType.SESSION_COMPLETED:
+            steps[-1].type = StepType.FINAL_ANSWER
+        elif event.type is EventType.SESSION_FAILED and steps and not steps[-1].tool_calls:
+            steps[-1].type = StepType.FAILED  # what the model said was cut or refused: no answer
     return steps
 
 
-def _step(payload: dict[str, Any]) -> AgentStep:
-    calls = [StepToolCall(call["call_id"], call["name"], call["arguments"]) for call in payload["tool_calls"]]
+def model_step(payload: Mapping[str, Any]) -> AgentStep:
+    """The step that a `model.completed` begins; it becomes a final answer only by `session.completed`."""
     return AgentStep(
         step_no=payload["step_no"],
-        type=StepType.TOOL_CALL if calls else StepType.FINAL_ANSWER,
+        type=StepType.TOOL_CALL,
         content=payload["content"],
-        tool_calls=calls,
+        tool_calls=[StepToolCall(call["call_id"], call["name"], call["arguments"]) for call in payload["tool_calls"]],
         model=payload["model"],
         usage=payload["usage"],
         cost_usd=payload["cost_usd"],

@@ -15,6 +15,9 @@ from conductor_ai.sdk.context import ToolContext, current_context
 ToolEffect: TypeAlias = Literal["read", "idempotent", "once"]
 """What happens if a call is repeated: nothing (`read`), the same outcome (`idempotent`), or harm (`once`)."""
 
+MAX_TIMEOUT_S = 7 * 86_400.0
+"""The longest time that one call may take."""
+
 
 class ToolCategory(StrEnum):
     """What a tool is about; people filter and group by it."""
@@ -40,9 +43,9 @@ class ToolDefinition(BaseModel):
     """A tool as the model, the approver and the loop know it.
 
     `name` is limited to what every provider accepts. `description` is what the model chooses by. `parameters` is the
-    JSON schema of the arguments, an object; arguments are checked against it before `run`. `timeout_s` None takes the
-    session's limit. `untrusted_output` marks text that comes from outside (web pages, mail): it may try to give orders.
-    An unknown field is refused, so that a mistyped `requires_approval` cannot go unnoticed.
+    JSON schema of the arguments, an object; arguments are checked against it before `run`. `timeout_s` is at most 7
+    days, None takes the session's limit. `untrusted_output` marks text that comes from outside (web pages, mail): it
+    may try to give orders. An unknown field is refused, so that a mistyped `requires_approval` cannot go unnoticed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,7 +55,7 @@ class ToolDefinition(BaseModel):
     category: ToolCategory
     parameters: Annotated[dict[str, Any], AfterValidator(_object_schema)]
     requires_approval: bool = False
-    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    timeout_s: float | None = Field(default=None, gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)
     effect: ToolEffect = "once"
     untrusted_output: bool = False
 

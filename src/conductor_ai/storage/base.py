@@ -83,20 +83,31 @@ class SessionStore(Protocol):
         """Hand one append to the writer; call order is storage order.
 
         The future resolves once it is durable, with True where somebody has asked for the session's cancellation.
-        It raises OwnershipLost where the fence no longer holds, StorageError where it could not be stored.
+        It raises OwnershipLost where the fence no longer holds, StorageError where it could not be stored,
+        StoreUnavailable after `close`.
         """
         ...
 
     def append_later(self, append: Append) -> None:
-        """As `append`, with nobody waiting: a failure is that of the session's next append, with the same cause."""
+        """As `append`, with nobody waiting: a failure is that of the session's next append, with the same cause.
+
+        Only for an append with events, since it is their absence that the next one meets. After `close` nothing is
+        stored: that is logged, and the next append raises StoreUnavailable. Never raises itself.
+        """
         ...
 
     def try_lock(self, session_id: str) -> bool:
-        """Hold the right to drive the session until `unlock` or the death of this process; False: somebody holds it."""
+        """Hold the right to drive the session until `unlock` or the death of this process; False: somebody holds it.
+
+        Raises: StoreUnavailable after `close`.
+        """
         ...
 
     def lock_holder(self, session_id: str) -> int | None:
-        """The process that drives the session now; None where nobody does or it cannot be told."""
+        """The process that drives the session now; None where nobody does or it cannot be told.
+
+        Raises: StoreUnavailable after `close`.
+        """
         ...
 
     def unlock(self, session_id: str) -> None: ...
@@ -165,8 +176,15 @@ class SessionStore(Protocol):
 class HotState(Protocol):
     """Live signals and cached views, rebuildable from the store; JSON data only."""
 
-    async def publish(self, session_id: str, item: dict[str, Any]) -> None:
-        """Hand `item` to whoever is subscribed to the session now."""
+    def publish(self, session_id: str, item: dict[str, Any]) -> None:
+        """Hand `item` to whoever is subscribed to the session now; never waits: what must travel is queued.
+
+        Raises: TypeError where somebody is subscribed and `item` is not JSON data.
+        """
+        ...
+
+    def watched(self, session_id: str) -> bool:
+        """Whether anybody may be subscribed: nobody need build items for nobody. Never waits; True where unknown."""
         ...
 
     def subscribe(self, session_id: str) -> AsyncIterator[dict[str, Any]]:

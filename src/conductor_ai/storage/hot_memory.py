@@ -30,16 +30,19 @@ class MemoryHotState:
         self._snapshots: dict[str, tuple[float, str]] = {}
         self._purge_at = _PURGE_FROM
 
-    async def publish(self, session_id: str, item: dict[str, Any]) -> None:
+    def publish(self, session_id: str, item: dict[str, Any]) -> None:
+        if self.watched(session_id):
+            text = json_text.dumps(item)
+            for subscription in self._subscriptions[session_id]:
+                subscription.put(text)
+
+    def watched(self, session_id: str) -> bool:
         subscriptions = self._subscriptions.get(session_id)
-        if subscriptions is None:
-            return
-        if not subscriptions:  # the last one was dropped without being closed
+        if subscriptions:
+            return not self._closed
+        if subscriptions is not None:  # the last one was dropped without being closed
             del self._subscriptions[session_id]
-            return
-        text = json_text.dumps(item)
-        for subscription in subscriptions:
-            subscription.put(text)
+        return False
 
     def subscribe(self, session_id: str) -> AsyncIterator[dict[str, Any]]:
         """It is subscribed as soon as this returns, and no longer once the iterator is dropped."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from conductor_ai.errors import StoreCorrupt
 from conductor_ai.schemas import json_text
@@ -12,6 +13,8 @@ from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.schemas.events import Event, EventType
 from conductor_ai.schemas.session import PauseReason, SessionRecord, SessionStatus
 from conductor_ai.schemas.usage import Usage
+
+T = TypeVar("T")
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -63,46 +66,97 @@ def storable(text: str | None) -> str | None:
 
 
 def session_record(row: Any) -> SessionRecord:
-    """From the columns of SESSION_COLUMNS."""
-    return SessionRecord(
-        session_id=row[0],
-        org_id=row[1],
-        status=SessionStatus(row[2]),
-        model=row[3],
-        agent=row[4],
-        title=row[5],
-        pause_reason=None if row[6] is None else PauseReason(row[6]),
-        error=row[7],
-        step_no=row[8],
-        segment_no=row[9],
-        usage=Usage(*row[10:15]),
-        cost_usd=None if row[15] is None else Decimal(row[15]),
-        owner_epoch=row[16],
-        owner=row[17],
-        last_seq=row[18],
-        audit_seq=row[19],
-        audit_head=row[20],
-        cancel_requested_at=row[21],
-        created_at=row[22],
-        updated_at=row[23],
-    )
+    """From the columns of SESSION_COLUMNS. Raises: StoreCorrupt where one is not what was written."""
+    values = dict(zip(SESSION_COLUMNS, row, strict=True))
+    session_id = values["session_id"]
+    for name, meaning in _SESSION_MEANINGS:
+        values[name] = _meant(meaning, values[name], f"{name} of session {session_id}")
+    usage = Usage(**{name: values.pop(name) for name in Usage.__slots__})
+    return SessionRecord(**values, usage=usage)
 
 
-def event(session_id: str, seq: int, event_type: str, payload: str, created_at: str) -> Event:
-    """Raises: StoreCorrupt where the row is not what was written."""
+def event(session_id: str, seq: int, event_type: str | bytes, payload: str | bytes, created_at: str | bytes) -> Event:
+    """Bytes are UTF-8. Raises: StoreCorrupt where the row is not what was written."""
     try:
-        return Event(session_id, seq, EventType(event_type), json_text.loads(payload), created_at)
-    except ValueError as exc:
-        raise StoreCorrupt(
-            f"event {seq} of session {session_id} is not as it was written ({exc})",
-            hint="restore the database from a backup",
-        ) from exc
+        return Event(session_id, seq, EventType(_text(event_type)), _json_object(payload), _text(created_at))
+    except (ValueError, TypeError) as exc:
+        raise _damaged(f"event {seq} of session {session_id}", exc) from exc
 
 
 def approval_record(row: Any) -> ApprovalRecord:
-    """From the columns of APPROVAL_COLUMNS."""
+    """From the columns of APPROVAL_COLUMNS. Raises: StoreCorrupt where one is not what was written."""
     values = dict(zip(APPROVAL_COLUMNS, row, strict=True))
-    return ApprovalRecord(**{**values, "status": ApprovalStatus(values["status"])})
+    for name, meaning in _APPROVAL_MEANINGS:
+        subject = f"{name} of approval {values['approval_id']} of session {values['session_id']}"
+        meant = _meant(meaning, values[name], subject)
+        if meaning is not _json_object:  # the hash covers the text of `arguments`, not what it means
+            values[name] = meant
+    return ApprovalRecord(**values)
+
+
+def approval_status(value: Any, approval_id: str, session_id: str) -> ApprovalStatus:
+    """Raises: StoreCorrupt."""
+    return _meant(ApprovalStatus, value, f"status of approval {approval_id} of session {session_id}")
+
+
+def whole_number(value: Any, session_id: str, name: str) -> int:
+    """The number in a column of `sessions`. Raises: StoreCorrupt."""
+    return _meant(_number, value, f"{name} of session {session_id}")
+
+
+def _meant(meaning: Callable[[Any], T], value: Any, subject: str) -> T:
+    try:
+        return meaning(value)
+    except (ValueError, TypeError, ArithmeticError) as exc:  # the last is what `decimal` raises
+        raise _damaged(subject, exc) from exc
+
+
+def _damaged(subject: str, exc: Exception) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"{subject} is not as it was written ({type(exc).__name__}: {exc!s:.200})",
+        hint="restore the database from a backup",
+    )
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r:.40} is no whole number")
+    return value
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _json_object(value: str | bytes) -> dict[str, Any]:
+    data = json_text.loads(value)
+    if not isinstance(data, dict):
+        raise ValueError(f"a JSON object was expected, not {type(data).__name__}")
+    return data
+
+
+def _pause_reason(value: str | None) -> PauseReason | None:
+    return None if value is None else PauseReason(value)
+
+
+def _money(value: str | None) -> Decimal | None:
+    amount = None if value is None else Decimal(value)
+    if amount is not None and not amount.is_finite():
+        raise ValueError(f"{amount} is no amount of money")
+    return amount
+
+
+_SESSION_MEANINGS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("status", SessionStatus),
+    ("pause_reason", _pause_reason),
+    ("cost_usd", _money),
+    *((name, _number) for name in ("step_no", "segment_no", *Usage.__slots__, "owner_epoch", "last_seq", "audit_seq")),
+)
+_APPROVAL_MEANINGS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("status", ApprovalStatus),
+    ("step_no", _number),
+    ("arguments", _json_object),
+)
 
 
 def approval_values(record: ApprovalRecord) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from conductor_ai.agents.state import StateManager
 from conductor_ai.conductor import Conductor, StartRequest, plan
+from conductor_ai.errors import ConductorError
 from conductor_ai.model_catalog import Catalog, ModelInfo, cost_usd
 from conductor_ai.observability.audit import AuditLogger
 from conductor_ai.observability.logging import configure
@@ -66,6 +67,8 @@ class Runtime:
             return money_text(response.billed_cost_usd)
         if model.price is None:
             return None
+        if response.usage is None:
+            return "0" if model.price.is_free else None
         cost = cost_usd(response.usage, model.price)
         return None if cost is None else money_text(cost)
 
@@ -126,20 +129,25 @@ def plan_run(settings: Settings, request: StartRequest, *, plugins_dir: Path | N
     return plan(request, model, registry)
 
 
-_Scope = AsyncIterator[Runtime]
-_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Path, tuple[_Scope, Runtime]]] = WeakKeyDictionary()
+_Opening = tuple[AsyncIterator[Runtime], "asyncio.Future[Runtime]"]
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Path, _Opening]] = WeakKeyDictionary()
 
 
 async def default_runtime() -> Runtime:
     """The runtime of callers who open none: one per event loop and home, closed when the loop shuts down."""
     settings = Settings.load()
     home = settings.conductor_home.absolute()
-    runtimes = _by_loop.setdefault(asyncio.get_running_loop(), {})
-    if home not in runtimes:
+    openings = _by_loop.setdefault(asyncio.get_running_loop(), {})
+    if home not in openings:
         # asyncio.run closes suspended async generators before it closes the loop: that is what closes this runtime.
         scope = _until_shutdown(settings)
-        runtimes[home] = (scope, await anext(scope))
-    return runtimes[home][1]
+        openings[home] = (scope, asyncio.ensure_future(anext(scope)))
+    _, opening = openings[home]
+    try:
+        return await asyncio.shield(opening)  # others wait for it too
+    except ConductorError:
+        openings.pop(home, None)
+        raise
 
 
 async def _until_shutdown(settings: Settings) -> AsyncIterator[Runtime]:

@@ -22,13 +22,14 @@ from conductor_ai.errors import (
     ConductorError,
     OwnershipLost,
     StorageError,
+    StoreCorrupt,
 )
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.approvals import ApprovalStatus
 from conductor_ai.schemas.audit import AuditRow, ToolExecutionRow
 from conductor_ai.schemas.session import ENDED
 from conductor_ai.storage.base import Append, ApprovalDecision, EventRow
-from conductor_ai.storage.rows import APPROVAL_COLUMNS, approval_values, storable
+from conductor_ai.storage.rows import APPROVAL_COLUMNS, approval_status, approval_values, storable
 
 _Row = Sequence[Any]
 
@@ -168,7 +169,10 @@ def _decision_refusal(connection: sqlite3.Connection, append: Append) -> Conduct
             ).fetchone()
             if row is None:
                 return ApprovalNotFound(f"no approval {decision.approval_id}")
-            status = ApprovalStatus(row[0])
+            try:
+                status = approval_status(row[0], decision.approval_id, append.session_id)
+            except StoreCorrupt as exc:
+                return exc
         # What was approved may still turn void, when the arguments are found changed; nothing else changes twice.
         if status is not ApprovalStatus.PENDING and decision.status is not ApprovalStatus.VOID:
             return ApprovalAlreadyDecided(f"approval {decision.approval_id} is {status} already")

@@ -25,9 +25,12 @@ _UNAVAILABLE = frozenset(
 )
 
 
-def translated(exc: Exception, path: Path) -> StorageError:
-    """What `exc` means for whoever uses the database at `path`."""
+def translated(exc: Exception, path: Path, *, otherwise: str = "refused what was to be stored") -> StorageError:
+    """What `exc` means for whoever uses the database at `path`; `otherwise` is what to say where no more is known."""
     code = _primary_code(exc)
+    if code is None and isinstance(exc, sqlite3.OperationalError):
+        # The binding met text that is no UTF-8, and its message holds all of it.
+        return StoreCorrupt(f"{path} is damaged ({exc!s:.80}...)", hint="restore the database from a backup")
     if code in _CORRUPT:
         return StoreCorrupt(
             f"{path} is damaged or is not a database of conductor-ai ({exc}); it was left as it is",
@@ -41,7 +44,7 @@ def translated(exc: Exception, path: Path) -> StorageError:
         return StoreUnavailable(
             f"{path} cannot be used ({exc})", hint="check free disk space and the permissions of the folder"
         )
-    return StorageError(f"{path} refused what was to be stored ({type(exc).__name__}: {exc})")
+    return StorageError(f"{path} {otherwise} ({type(exc).__name__}: {exc})")
 
 
 def concerns_all(exc: Exception) -> bool:
@@ -53,11 +56,11 @@ def concerns_all(exc: Exception) -> bool:
 
 @contextmanager
 def faults(path: Path) -> Iterator[None]:
-    """Translate SQLite's errors, and the file system's, while the database at `path` is used."""
+    """Translate SQLite's errors, and the file system's, while the database at `path` is opened or read."""
     try:
         yield
     except sqlite3.Error as exc:
-        raise translated(exc, path) from exc
+        raise translated(exc, path, otherwise="could not be read") from exc
     except OSError as exc:
         raise StoreUnavailable(
             f"{path} cannot be used ({exc.strerror or exc})", hint="set CONDUCTOR_HOME to a folder you can write to"

@@ -16,8 +16,10 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from conductor_ai.errors import StoreUnavailable
+
 # `struct flock` of 64-bit Linux: type, whence, start, length, pid. Elsewhere the holder stays unnamed.
-_FLOCK = "hhqqi4x" if sys.platform == "linux" else None
+_FLOCK = "hhqqi4x" if sys.platform == "linux" and sys.maxsize > 2**32 else None
 
 SETUP = "setup"  # no session has this id
 
@@ -46,9 +48,13 @@ class FileLocks:
             self._file.users += 1
 
     def try_lock(self, name: str) -> bool:
-        """Take the lock called `name`; False where anybody holds it, this object included."""
+        """Take the lock called `name`; False where anybody holds it, this object included.
+
+        Raises: StoreUnavailable after `close`, OSError where the system gives no locks on this file.
+        """
         offset = _offset(name)
         with _guard:
+            self._require_open()
             if self._file.pid != os.getpid():
                 raise RuntimeError("a store does not survive fork: open another in the child")
             if offset in self._file.held:
@@ -62,16 +68,22 @@ class FileLocks:
             return True
 
     def holder(self, name: str) -> int | None:
-        """The process that holds the lock now; None where nobody does, or the system does not say."""
+        """The process that holds the lock called `name`; None where nobody does, or the system does not say who.
+
+        True of the moment of the call: the lock may change hands before the caller reads the answer. Another host's
+        process, or one outside this container, holds the lock but has no number here: None.
+        Raises: as `try_lock`.
+        """
         offset = _offset(name)
         with _guard:
+            self._require_open()
             if offset in self._file.held:
                 return os.getpid()
             if _FLOCK is None:
                 return None
             asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
             kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(self._file.fd, fcntl.F_GETLK, asked))
-            return None if kind == fcntl.F_UNLCK else int(pid)
+            return None if kind == fcntl.F_UNLCK or pid <= 0 else int(pid)
 
     def unlock(self, name: str) -> None:
         """Give the lock back; nothing happens where this object does not hold it."""
@@ -93,6 +105,10 @@ class FileLocks:
                 os.close(self._file.fd)
                 if _files.get(self._file.path) is self._file:
                     del _files[self._file.path]
+
+    def _require_open(self) -> None:
+        if self._closed:  # the descriptor's number may be another file's by now
+            raise StoreUnavailable(f"{self._file.path} was closed")
 
     def _release(self, offset: int) -> None:
         fcntl.lockf(self._file.fd, fcntl.LOCK_UN, 1, offset)

@@ -7,6 +7,7 @@ Lists and exports are in `storage/listings.py`.
 from __future__ import annotations
 
 import sqlite3
+from operator import attrgetter
 from typing import Any
 
 from conductor_ai.errors import ApprovalNotFound, SessionNotFound
@@ -21,16 +22,29 @@ from conductor_ai.storage.rows import (
     event,
     session_record,
     storable,
+    whole_number,
 )
 
 _SESSION = f"SELECT {', '.join(SESSION_COLUMNS)} FROM sessions WHERE session_id = ? AND org_id = ?"
-# All events in one row, for each row fetched is one more turn of the GIL (see append.py). A payload travels as a string
-# within: SQLite's own JSON functions would reformat it.
-_EVENTS = """
-SELECT json_group_array(json_array(seq, type, payload, created_at))
-FROM session_events WHERE session_id = ? AND seq > ? AND seq <= ?
+# Many events in one row, for each row fetched is one more turn of the GIL (see append.py). A payload travels as a
+# string within: SQLite's own JSON functions would reformat it. A page is bytes: as text, one byte that is no UTF-8
+# would fail it with a message that holds all of it.
+_PAGE = """
+SELECT max(s.last_seq), CAST(
+    json_group_array(json_array(e.seq, e.type, CAST(e.payload AS TEXT), e.created_at))
+    FILTER (WHERE length(e.payload) <= ?) AS BLOB)
+FROM sessions s LEFT JOIN session_events e ON e.session_id = s.session_id AND e.seq > ? AND e.seq <= ?
+WHERE s.session_id = ? AND s.org_id = ?
 """
+_ROWS = """
+SELECT seq, CAST(type AS BLOB), CAST(payload AS BLOB), CAST(created_at AS BLOB)
+FROM session_events WHERE session_id = ? AND seq > ? AND seq <= ? AND length(payload) > ?
+"""
+# SQLite makes no string beyond 1 GB. A page is 128 MiB at worst: a character takes four bytes, an escaped one two.
+_PAGE_EVENTS = 256
+_PAGE_PAYLOAD_CHARS = 128 * 1024
 _NO_LIMIT = 2**62
+_seq = attrgetter("seq")
 _APPROVALS = f"SELECT {', '.join(APPROVAL_COLUMNS)} FROM approvals WHERE org_id = ?"
 
 
@@ -51,10 +65,44 @@ def require_session(connection: sqlite3.Connection, session_id: str, org_id: str
 def read_events(
     connection: sqlite3.Connection, session_id: str, org_id: str, after_seq: int, limit: int | None
 ) -> list[Event]:
-    require_session(connection, session_id, org_id)
-    last_seq = _NO_LIMIT if limit is None else after_seq + limit  # `seq` has no gap
-    (text,) = connection.execute(_EVENTS, (session_id, after_seq, last_seq)).fetchone()
-    return [event(session_id, *row) for row in sorted(json_text.loads(text))]
+    """In the order of `seq`: one statement for an ordinary log, and never a string that grows with the log."""
+    wanted = _NO_LIMIT if limit is None else after_seq + limit  # `seq` has no gap
+    events: list[Event] = []
+    reached = after_seq
+    while True:
+        upto = min(reached + _PAGE_EVENTS, wanted)
+        values = (_PAGE_PAYLOAD_CHARS, reached, upto, storable(session_id), storable(org_id))
+        # One statement sees one state: a session that is deleted between two pages is not found, rather than cut off.
+        last_seq, page = connection.execute(_PAGE, values).fetchone()
+        if last_seq is None:
+            raise _not_found(session_id)
+        end = min(whole_number(last_seq, session_id, "last_seq"), wanted)
+        found = _paged(session_id, page)
+        if len(found) < min(upto, end) - max(reached, 0):
+            longer_than = _PAGE_PAYLOAD_CHARS if found else -1
+            found += _one_by_one(connection, session_id, reached, min(upto, end), longer_than=longer_than)
+            require_session(connection, session_id, org_id)
+        events += sorted(found, key=_seq)
+        if upto >= end:
+            return events
+        reached = upto
+
+
+def _paged(session_id: str, page: bytes) -> list[Event]:
+    """None where the page holds text that is no UTF-8: which event it is, shows one by one."""
+    try:
+        rows = json_text.loads(page)
+    except ValueError:
+        return []
+    return [event(session_id, *row) for row in rows]
+
+
+def _one_by_one(
+    connection: sqlite3.Connection, session_id: str, after_seq: int, last_seq: int, *, longer_than: int
+) -> list[Event]:
+    """Those whose payload has more characters than `longer_than`."""
+    rows = connection.execute(_ROWS, (session_id, after_seq, last_seq, longer_than))
+    return [event(session_id, *row) for row in rows]
 
 
 def read_approval(connection: sqlite3.Connection, approval_id: str, org_id: str) -> ApprovalRecord:

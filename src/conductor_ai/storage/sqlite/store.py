@@ -60,7 +60,8 @@ class SQLiteStore:
             return self._locks.try_lock(session_id)
 
     def lock_holder(self, session_id: str) -> int | None:
-        return self._locks.holder(session_id)
+        with faults(self.path):
+            return self._locks.holder(session_id)
 
     def unlock(self, session_id: str) -> None:
         self._locks.unlock(session_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
@@ -21,6 +22,8 @@ Change = Callable[[sqlite3.Connection], Any]
 _Handed = tuple[Append | Change, "asyncio.Future[Any] | None"]
 
 _MAX_BATCH = 256
+
+_logger = logging.getLogger(__name__)
 
 
 class Writer:
@@ -45,7 +48,9 @@ class Writer:
 
     def append_later(self, append: Append) -> None:
         """Without an answer the loop is not woken: at one session that is a third of what a commit costs."""
-        if not self._closed:
+        if self._closed:  # the next append is told; where none follows, the log is all there is
+            _logger.error("%s was closed: %s of session %s not stored", self._path, _named(append), append.session_id)
+        else:
             self._queue.put((append, None))
 
     def change(self, change: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
@@ -141,6 +146,10 @@ class Writer:
         except RuntimeError:
             # The loop is closed: everything is stored, and nobody is left to be told.
             return
+
+
+def _named(append: Append) -> str:
+    return ", ".join(f"{event.type} {event.seq}" for event in append.events)
 
 
 def _settle(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
