@@ -201,7 +201,7 @@ class Drive:
     def _take_successor(self) -> bool:
         """Go over to the successor of a model that its provider does not know any more; once."""
         found = self._successor() if self._successor is not None else None
-        self._successor = None
+        self._successor = self._call_bound = None
         if found is None:
             return False
         _logger.warning(
