@@ -108,9 +108,12 @@ async def test_a_request_whose_stored_arguments_were_changed_cannot_be_approved(
 
     with pytest.raises(ApprovalVoid):
         await conductor.decide(approval_id, "approved", by="ann")
+    asked_anew = await conductor.resume(session_id)
 
-    assert (await conductor.resume(session_id)).status == "waiting_approval"
+    assert asked_anew.status == "waiting_approval"
     assert send.calls == []
+    [approval] = await conductor.approvals()
+    assert (approval.approval_id == approval_id, approval.arguments) == (False, '{"to":"ann"}')
 
 
 async def test_an_approval_of_other_arguments_than_the_call_has_is_void(bench: Bench) -> None:

@@ -21,8 +21,9 @@ from conductor_ai.wiring import Runtime, open_runtime
 from tests.agents.conftest import TASK, Tool, answering
 from tests.conftest import fail_after
 from tests.providers.wires import WIRES, Wire
-from tests.servers import FakeAnthropic, FakeOpenRouter, ProviderServer
+from tests.servers import FakeAnthropic, FakeLocal, FakeOpenRouter, ProviderServer
 from tests.servers import anthropic as anthropic_server
+from tests.servers import chat_completions as chat_server
 from tests.servers.provider_server import KEY
 
 MODELS = {
@@ -146,6 +147,69 @@ async def test_calls_of_a_cut_answer_do_not_run(desk: Desk) -> None:
     assert session.status == "completed"
     assert session.steps[0].tool_calls[0].outcome == "not_run"
     assert "cut" in (session.steps[0].tool_calls[0].error or "")
+
+
+async def test_a_turn_that_the_provider_paused_goes_back_and_is_gone_on_with(desk: Desk) -> None:
+    server = await desk.serve(FakeAnthropic)
+    server.will_answer(body=anthropic_server.reply([{"type": "text", "text": "Searching"}], "pause_turn"))
+    server.will_say("Found.")
+    runner = await desk.runner(server, MODELS["anthropic"])
+
+    session = await runner.run(TASK)
+
+    assert session.final_answer == "Found."
+    assert server.requests[1].json["messages"][-1]["content"] == [{"type": "text", "text": "Searching"}]
+
+
+async def test_arguments_that_are_no_json_are_told_to_the_model(desk: Desk) -> None:
+    server = await desk.serve(FakeLocal)
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{day: tomorrow"}}
+    server.will_answer(
+        body=chat_server.reply({"role": "assistant", "content": None, "tool_calls": [call]}, "tool_calls")
+    )
+    server.will_say("Sorry.")
+    runner = await desk.runner(server, MODELS["local"])
+
+    session = await runner.run(TASK)
+
+    [made] = session.steps[0].tool_calls
+    assert (made.outcome, session.final_answer) == ("not_run", "Sorry.")
+    assert "{day: tomorrow" in (made.error or "")
+
+
+async def test_an_empty_answer_for_no_reason_fails_and_can_be_asked_again(desk: Desk) -> None:
+    server = await desk.serve(FakeLocal)
+    server.will_answer(body=chat_server.reply({"role": "assistant", "content": ""}, "weird"))
+    server.will_say("Now.")
+    runner = await desk.runner(server, MODELS["local"])
+
+    failed = await runner.run(TASK)
+    resumed = await runner.resume(failed.session_id)
+
+    assert (failed.status, resumed.final_answer) == ("failed", "Now.")
+    assert len(server.requests[1].json["messages"]) == len(server.requests[0].json["messages"])
+
+
+async def test_reasoning_is_kept_in_the_log(desk: Desk) -> None:
+    server = await desk.serve(FakeOpenRouter)
+    message = {"role": "assistant", "content": "Hi.", "reasoning": "They greet me."}
+    server.will_answer(body=chat_server.reply(message))
+    runner = await desk.runner(server, MODELS["openrouter"])
+
+    session = await runner.run(TASK)
+
+    events = await desk.runtime.store.events(session.session_id, "default")
+    assert events[2].payload["reasoning"] == "They greet me."
+
+
+async def test_a_model_without_a_successor_that_is_gone_is_the_end(desk: Desk) -> None:
+    server = await desk.serve(FakeLocal)
+    server.will_answer(404, {"error": {"message": "model not found"}})
+    runner = await desk.runner(server, MODELS["local"])
+
+    session = await runner.run(TASK)
+
+    assert (session.status, len(server.requests)) == ("failed", 1)
 
 
 async def test_a_token_limit_pauses_once_it_is_reached(desk: Desk) -> None:

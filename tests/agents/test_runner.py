@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from conductor_ai.agents.runner import AgentRunner
+from conductor_ai.agents.schemas import AgentSession, AgentStep, Message, Role
 from conductor_ai.errors import InvalidInput, SessionNotFound, UnknownTool, UnpricedModel
 from conductor_ai.providers.scripted import Line, Moment, call, say, together
 from conductor_ai.schemas.session import PauseReason, SessionStatus
@@ -23,8 +24,10 @@ async def test_a_session_runs_from_message_over_tool_to_answer(bench: Bench) -> 
     tool = Tool("look", answering({"found": 3}))
     runner = await bench.runner([call("look"), say("Three.")], [tool])
 
-    session = await runner.run(TASK)
+    session = await runner.run([Message(Role.USER, "Do it.")])
 
+    assert isinstance(session, AgentSession)
+    assert isinstance(session.steps[0], AgentStep)
     assert session.status == "completed"
     assert session.final_answer == "Three."
     assert [step.type for step in session.steps] == ["tool_call", "final_answer"]

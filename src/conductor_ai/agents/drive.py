@@ -16,7 +16,7 @@ from conductor_ai.agents.closing import cancel
 from conductor_ai.agents.limits import Pause
 from conductor_ai.agents.session_state import OpenCall, SessionState
 from conductor_ai.agents.state import SessionLog
-from conductor_ai.agents.tool_calls import Toolset, idempotency_key, run_tool, unknown_outcome
+from conductor_ai.agents.tool_calls import Toolset, completed, idempotency_key, run_tool, unknown_outcome
 from conductor_ai.agents.triage import triage
 from conductor_ai.errors import ProviderError, RequestRefused
 from conductor_ai.model_catalog import ModelInfo
@@ -24,7 +24,7 @@ from conductor_ai.observability.audit import SessionSink, bind_sink
 from conductor_ai.providers.base import ModelRequest, Provider
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.agent_session import AgentSession
-from conductor_ai.schemas.events import EventType, SessionFailed, SessionPaused
+from conductor_ai.schemas.events import EventType, SessionFailed, SessionPaused, ToolOutcome
 from conductor_ai.schemas.messages import ModelResponse, StopReason
 from conductor_ai.schemas.session import ENDED, PauseReason, SessionStatus
 from conductor_ai.schemas.steps import AgentStep, StepType, model_step
@@ -231,9 +231,16 @@ class Drive:
             return await self._pause(limits.deadline_pause(state))
         plan = triage(log, self._toolset)
         await log.durable()
-        if plan.to_run and not log.cancel_requested:
+        if log.cancel_requested:
+            for open_call in plan.fresh:  # the intent is on record, and nobody has acted on it
+                error = "not run: the session was cancelled"
+                log.stage(
+                    EventType.TOOL_COMPLETED, completed(state.step_no, open_call.call, ToolOutcome.NOT_RUN, error=error)
+                )
+            return await self.finish_cancel()
+        if plan.to_run:
             await self._run_calls(plan.to_run)
-        if self._asked_to_end():  # before the tools ran or while they did
+        if self._asked_to_end():
             return await self.finish_cancel()
         if plan.to_ask:
             for request in plan.to_ask:

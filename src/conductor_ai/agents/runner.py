@@ -305,6 +305,7 @@ class AgentRunner:
         log.on_event = on_event
         self._drives[log.session_id] = drive
         self._views[log.session_id] = drive.view
+        runtime.states.cancels.add(log.session_id, lambda: drive.request_cancel("another process"))
         drive.refresh()
         return drive
 

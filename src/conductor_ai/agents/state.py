@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from conductor_ai.agents import recording
+from conductor_ai.agents.cancel_watch import CancelWatch
 from conductor_ai.agents.session_state import EncodeTurn, SessionConfig, SessionState
 from conductor_ai.errors import ConductorError, SessionBusy, StoreCorrupt
 from conductor_ai.observability.audit import AuditLogger
@@ -223,6 +224,7 @@ class SessionLog:
 
     def release(self) -> None:
         """Let others drive the session."""
+        self._manager.cancels.remove(self.session_id)
         self._manager.store.unlock(self.session_id)
 
 
@@ -234,6 +236,7 @@ class StateManager:
         self.hot = hot
         self.audit = audit
         self.redactor = redactor
+        self.cancels = CancelWatch(store)
         self._owner = f"{os.getpid()}@{socket.gethostname()}"
 
     async def create(self, config: SessionConfig, messages: list[Message], encode_turn: EncodeTurn) -> SessionLog:

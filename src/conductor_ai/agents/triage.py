@@ -20,9 +20,11 @@ from conductor_ai.schemas.messages import ToolCall
 
 @dataclass(slots=True)
 class Plan:
-    """`to_run` has its intent staged; `to_ask` is staged by the caller once everything else is stored."""
+    """`to_run` has its intent staged, `fresh` those of it whose intent was staged just now; `to_ask` is staged by the
+    caller once everything else is stored."""
 
     to_run: list[OpenCall] = field(default_factory=list)
+    fresh: list[OpenCall] = field(default_factory=list)
     to_ask: list[ApprovalRequested] = field(default_factory=list)
 
 
@@ -51,6 +53,7 @@ def _sort(log: SessionLog, toolset: Toolset, open_call: OpenCall, plan: Plan) ->
     else:
         log.stage(EventType.TOOL_STARTED, _intent(log, bound, call))
         plan.to_run.append(open_call)
+        plan.fresh.append(open_call)
 
 
 def _approved(log: SessionLog, open_call: OpenCall, plan: Plan) -> bool:

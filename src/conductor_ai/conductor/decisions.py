@@ -10,6 +10,8 @@ from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus, argum
 from conductor_ai.schemas.events import ApprovalDecidedPayload, EventType
 from conductor_ai.schemas.session import SessionStatus
 
+_CHANGED = "its arguments were changed after it was asked for"
+
 
 async def decide(
     states: StateManager,
@@ -22,40 +24,40 @@ async def decide(
 ) -> ApprovalRecord:
     """Append the decision to the session's log; of several deciders the first one counts.
 
-    Raises: ApprovalNotFound, ApprovalAlreadyDecided, ApprovalVoid.
+    Raises: ApprovalNotFound, ApprovalAlreadyDecided, ApprovalVoid: a resume then asks anew.
     """
     while True:
         approval = await states.store.approval(approval_id, org_id)
-        _require_open(approval, decision)
+        if approval.status is not ApprovalStatus.PENDING:
+            who = f" by {approval.decided_by}" if approval.decided_by else ""
+            raise ApprovalAlreadyDecided(f"approval {approval_id} was already {approval.status}{who}")
+        log = await states.open(approval.session_id, org_id)
+        if log.state.status is not SessionStatus.WAITING_APPROVAL:
+            raise ApprovalVoid(f"approval {approval_id} is void: its session is {log.state.status}")
+        changed = _stored_hash(approval) != approval.arguments_hash
         payload: ApprovalDecidedPayload = {
             "approval_id": approval_id,
             "call_id": approval.call_id,
             "tool_name": approval.tool_name,
             "arguments_hash": approval.arguments_hash,
-            "decision": decision,
-            "by": by,
-            "reason": reason,
+            "decision": "void" if changed else decision,
+            "by": "conductor" if changed else by,
+            "reason": _CHANGED if changed else reason,
         }
-        log = await states.open(approval.session_id, org_id)
-        if log.state.status is not SessionStatus.WAITING_APPROVAL:
-            raise ApprovalVoid(f"approval {approval_id} is void: its session is {log.state.status}")
         log.stage(EventType.APPROVAL_DECIDED, payload)
         try:
             await log.durable()
         except OwnershipLost:
             continue  # another decision of this session was stored first: look again
+        if changed:
+            raise ApprovalVoid(
+                f"approval {approval_id} is void: {_CHANGED}",
+                hint=f"to be asked anew, with the true arguments: conductor resume {approval.session_id}",
+            )
         return await states.store.approval(approval_id, org_id)
 
 
-def _require_open(approval: ApprovalRecord, decision: str) -> None:
-    if approval.status is not ApprovalStatus.PENDING:
-        by = f" by {approval.decided_by}" if approval.decided_by else ""
-        raise ApprovalAlreadyDecided(f"approval {approval.approval_id} was already {approval.status}{by}")
-    stored = arguments_hash(
+def _stored_hash(approval: ApprovalRecord) -> str:
+    return arguments_hash(
         approval.session_id, approval.step_no, approval.call_id, approval.tool_name, approval.arguments
     )
-    if decision == "approved" and stored != approval.arguments_hash:
-        raise ApprovalVoid(
-            f"approval {approval.approval_id} is void: its arguments were changed after it was asked for",
-            hint="deny it, or cancel the session",
-        )

@@ -144,6 +144,10 @@ class SessionStore(Protocol):
         """Mark the session; whoever drives it learns of it with its next append. Raises: SessionNotFound."""
         ...
 
+    async def cancel_requests(self) -> list[str]:
+        """Sessions of any org that were marked and have not ended: what a process asks about those it drives."""
+        ...
+
     async def approval(self, approval_id: str, org_id: str) -> ApprovalRecord:
         """Raises: ApprovalNotFound."""
         ...

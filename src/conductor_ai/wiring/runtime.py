@@ -94,6 +94,7 @@ async def _opened(settings: Settings, script: Script, stack: AsyncExitStack) -> 
     providers = Providers(settings, script)
     stack.push_async_callback(providers.close)
     states = StateManager(store, hot, AuditLogger(store, redactor), redactor)
+    stack.push_async_callback(states.cancels.close)
     return Runtime(settings, catalog, providers, states)
 
 

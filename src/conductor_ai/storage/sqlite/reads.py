@@ -105,6 +105,11 @@ def _one_by_one(
     return [event(session_id, *row) for row in rows]
 
 
+def read_cancel_requests(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute("SELECT session_id FROM sessions WHERE cancel_requested_at IS NOT NULL")
+    return [session_id for (session_id,) in rows]
+
+
 def read_approval(connection: sqlite3.Connection, approval_id: str, org_id: str) -> ApprovalRecord:
     row = connection.execute(f"{_APPROVALS} AND approval_id = ?", (storable(org_id), storable(approval_id))).fetchone()
     if row is None:

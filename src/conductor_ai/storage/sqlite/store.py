@@ -88,6 +88,9 @@ class SQLiteStore:
     ) -> list[Event]:
         return await self._readers.read(lambda db: reads.read_events(db, session_id, org_id, after_seq, limit))
 
+    async def cancel_requests(self) -> list[str]:
+        return await self._readers.read(reads.read_cancel_requests)
+
     async def approval(self, approval_id: str, org_id: str) -> ApprovalRecord:
         return await self._readers.read(lambda db: reads.read_approval(db, approval_id, org_id))
 
