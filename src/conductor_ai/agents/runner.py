@@ -286,7 +286,8 @@ class AgentRunner:
     ) -> Drive:
         """Make a drive of a claimed log, whose limits `limits` is about to change."""
         config = log.state.config
-        config = replace(config, limits=config.limits.with_changes(limits or {}))
+        if limits:
+            config = replace(config, limits=config.limits.with_changes(limits))
         toolset = self._toolset.only(config.tools)
 
         def successor() -> tuple[ModelInfo, bytes] | None:

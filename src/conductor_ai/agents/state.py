@@ -244,8 +244,10 @@ class StateManager:
         session_id = new_id()
         title = self.redactor.clean(messages[-1].content)[:_TITLE_CHARS]
         # Cleaned before the state is made of it: the model must read the same before and after a resume.
-        payload = json_text.loads(self.redactor.clean_json(json_text.dumps(config.to_payload())))
-        config = SessionConfig.from_payload(payload)
+        text = json_text.dumps(config.to_payload())
+        cleaned = self.redactor.clean_json(text)
+        if cleaned is not text:
+            config = SessionConfig.from_payload(json_text.loads(cleaned))
         log = SessionLog(
             session_id,
             SessionState(config, encode_turn),
