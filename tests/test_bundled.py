@@ -37,10 +37,10 @@ def test_a_checkout_has_the_folders_at_its_root() -> None:
 def test_a_wheel_has_them_where_the_build_puts_them(tmp_path: Path) -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     module = installed(tmp_path)
+    for target in build["force-include"].values():
+        (tmp_path / target).mkdir(parents=True)
     for name in ("sql", "plugins"):
-        folder = tmp_path / build["force-include"][name]
-        folder.mkdir(parents=True)
-        assert module.bundled(name) == folder
+        assert module.bundled(name) == tmp_path / "conductor_ai" / "_data" / name
 
 
 def test_a_broken_installation_says_so(tmp_path: Path) -> None:

@@ -132,6 +132,18 @@ def test_an_env_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         Settings.load()
 
 
+def test_an_env_file_with_a_line_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# keys\nAPP_ENV='production\n")
+    with pytest.raises(InvalidInput, match=r"^\.env line 2 cannot be read$"):
+        Settings.load()
+
+
+def test_an_env_file_that_is_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    with pytest.raises(InvalidInput, match=r"^\.env cannot be read: Is a directory$"):
+        Settings.load()
+
+
 def test_secrets_are_listed_longest_first_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -75,6 +76,7 @@ class Settings(BaseSettings):
         Raises: InvalidInput, in one line that names the variable and never shows a secret.
         """
         try:
+            _check_env_file(Path(".env"))
             return cls()
         except ValidationError as exc:
             # `from None`: the original carries the values, and would show them in a traceback.
@@ -223,6 +225,19 @@ def _staying(model: ModelInfo, settings: Settings, catalog: Catalog, day: date) 
             break
         model = successor
     return model
+
+
+def _check_env_file(path: Path) -> None:
+    """The parser behind pydantic-settings only logs what it cannot read, and reads on.
+
+    Raises: InvalidInput that names the line; OSError, UnicodeDecodeError.
+    """
+    if not (path.is_file() or path.is_dir()):  # a pipe could be read only once
+        return
+    with path.open(encoding="utf-8") as file:
+        broken = [binding.original.line for binding in parse_stream(file) if binding.error]
+    if broken:
+        raise InvalidInput(f"{path} line {broken[0]} cannot be read", hint="each line is NAME=value, or begins with #")
 
 
 def _complaint(error: Any) -> str:

@@ -269,6 +269,8 @@ async def test_messages_that_make_no_conversation_are_refused(bench: Bench, mess
 async def test_an_unknown_tool_name_is_refused_before_anything_runs(bench: Bench) -> None:
     with pytest.raises(UnknownTool, match="no_such"):
         AgentRunner("demo/scripted", ["no_such"])
+    with pytest.raises(InvalidInput, match="list of names"):
+        AgentRunner("demo/scripted", "find_dealers")
 
 
 async def test_an_interrupt_pauses_and_only_what_may_be_repeated_is(bench: Bench) -> None:

@@ -15,6 +15,11 @@ def test_listing_in_an_empty_folder_prints_an_empty_array_and_makes_no_database(
     assert not (console.folder / ".conductor").exists()
 
 
+def test_no_sessions_yet_is_said_on_standard_error(console: Console) -> None:
+    ended = console.here("sessions", "list")
+    assert (ended.code, ended.out, ended.err) == (0, "", "no sessions yet\n")
+
+
 def test_sessions_are_listed_newest_first_and_shown_with_their_steps(
     console: Console, model: ModelServer, desk: Path
 ) -> None:

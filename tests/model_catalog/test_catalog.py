@@ -7,6 +7,7 @@ import sys
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from genai_prices.data_snapshot import get_snapshot
@@ -30,6 +31,12 @@ PLAN_PRICES = {
     "moonshotai/kimi-k2": ("0.15", "0.60"),
     "claude-sonnet-4-5-20250929": ("3", "15"),
 }
+
+
+@pytest.mark.parametrize("model_id", [None, 5, b"claude-opus-4-1", ["demo/scripted"], ""])
+def test_what_cannot_be_an_id_is_refused(model_id: Any) -> None:
+    with pytest.raises(InvalidInput):
+        get_model(model_id)
 
 
 @pytest.mark.parametrize("model_id", PLAN_PRICES)

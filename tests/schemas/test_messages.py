@@ -62,6 +62,12 @@ def test_a_message_that_cannot_be_is_refused_by_its_number(message: Any) -> None
         parse_messages([HELLO, message, HELLO])
 
 
+@pytest.mark.parametrize("given", [None, 5, "hi", b"hi", {"role": "user", "content": "hi"}, iter([HELLO])])
+def test_messages_that_are_no_list_are_refused(given: Any) -> None:
+    with pytest.raises(InvalidInput, match=f"messages must be a list, got {type(given).__name__}"):
+        parse_messages(given)
+
+
 @pytest.mark.parametrize("given", [[], [Message(Role.ASSISTANT, "x"), HELLO], [HELLO, Message(Role.ASSISTANT, "x")]])
 def test_a_conversation_begins_and_ends_with_a_user_message(given: list[Message]) -> None:
     with pytest.raises(InvalidInput, match="start and end"):

@@ -148,6 +148,36 @@ async def test_an_answer_that_is_no_json_data_is_a_failed_result(value: Any) -> 
     assert (result.error or "").startswith(f"the tool ran, but its {type(value).__name__} cannot be written as JSON")
 
 
+@dataclass
+class Quote:
+    price: float
+
+
+class Offer(BaseModel):
+    prices: list[float]
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        (float("nan"), "result is nan"),
+        (float("inf"), "result is inf"),
+        ({"rates": [1.0, {"low": float("-inf")}]}, "result.rates[1].low is -inf"),
+        (Quote(float("nan")), "result.price is nan"),
+        (Offer(prices=[2.0, float("inf")]), "result.prices[1] is inf"),
+    ],
+)
+async def test_a_number_that_json_does_not_have_is_a_failed_result(value: object, where: str) -> None:
+    async def answer() -> object:
+        """Answer."""
+        return value
+
+    result = await testing.run_tool(FunctionTool(answer), {})
+
+    assert not result.success
+    assert f"cannot be written as JSON: {where}; return a finite number, None or text" in (result.error or "")
+
+
 async def test_a_tool_result_passes_through() -> None:
     given_result = ToolResult(tool_name="answer", success=False, error="Try another day.")
 

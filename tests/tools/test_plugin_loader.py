@@ -93,10 +93,25 @@ def test_what_is_no_plugin_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "register.py").write_text("raise SystemExit")
     (tmp_path / "__pycache__").mkdir()
-    (tmp_path / "library").mkdir()
-    (tmp_path / "library" / "__init__.py").write_text("")
+    (tmp_path / "__pycache__" / "left.py").write_text("")
+    (tmp_path / ".new-x").mkdir()
+    (tmp_path / ".new-x" / "register.py").write_text("raise SystemExit")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cars.csv").write_text("")
 
     assert PluginLoader.discover_plugins(tmp_path) == []
+
+
+def test_a_folder_with_a_misspelt_register_file_is_reported(tmp_path: Path, registry: ToolRegistry) -> None:
+    folder = write_plugin(tmp_path / "mine", "answer")
+    (folder / "register.py").rename(folder / "registre.py")
+    write_plugin(tmp_path / "other", "other")
+
+    mine, other = PluginLoader.discover_and_register(registry, tmp_path)
+
+    assert mine.error == f"{folder} has Python files but no register.py: write one, or keep the files elsewhere"
+    assert PluginLoader.discover_plugins(tmp_path)[0] == mine
+    assert other.tools == ("other",)
 
 
 def test_a_plugin_needs_no_init_file_and_no_python_name(tmp_path: Path, registry: ToolRegistry) -> None:
@@ -113,6 +128,15 @@ def test_skipped_plugins_are_not_even_imported(tmp_path: Path, registry: ToolReg
     write_plugin(tmp_path / "mine", "answer")
 
     found = PluginLoader.discover_and_register(registry, tmp_path, skip={"loud"})
+
+    assert [(plugin.name, plugin.error) for plugin in found] == [("mine", None)]
+
+
+def test_of_a_folder_only_what_is_named_is_loaded(tmp_path: Path, registry: ToolRegistry) -> None:
+    write_plugin(tmp_path / "loud", "loud", register="raise SystemExit")
+    write_plugin(tmp_path / "mine", "answer")
+
+    found = PluginLoader.discover_and_register(registry, tmp_path, only={"mine", "nobody"})
 
     assert [(plugin.name, plugin.error) for plugin in found] == [("mine", None)]
 

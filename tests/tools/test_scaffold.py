@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +12,26 @@ import pytest
 
 from conductor_ai.errors import InvalidInput
 from conductor_ai.tools.registry import PluginLoader, ToolRegistry
-from conductor_ai.tools.scaffold import new_plugin
+from conductor_ai.tools.scaffold import TEMPLATE, new_plugin
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
+
+
+@pytest.fixture
+def template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the template, in the place from which `new_plugin` takes it."""
+    shipped = tmp_path / "shipped"
+    unwanted = shutil.ignore_patterns("__pycache__")
+    copy = Path(shutil.copytree(PLUGINS / TEMPLATE, shipped / TEMPLATE, ignore=unwanted))
+    monkeypatch.setattr("conductor_ai.tools.scaffold.bundled", lambda _name: shipped)
+    return copy
 
 
 def test_a_new_plugin_loads_beside_the_one_it_was_copied_from(tmp_path: Path) -> None:
     registry = ToolRegistry()
     folder = new_plugin("dealer_mail", tmp_path / "new" / "plugins")
 
-    [template] = PluginLoader.discover_and_register(registry, PLUGINS)
+    [template] = PluginLoader.discover_and_register(registry, PLUGINS, only={TEMPLATE})
     [plugin] = PluginLoader.discover_and_register(registry, folder.parent)
 
     assert folder == tmp_path / "new" / "plugins" / "dealer_mail"
@@ -102,3 +114,35 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidInput, match="cannot be written"):
         new_plugin("dealer_mail", tmp_path / "file")
+
+
+def test_the_copy_of_a_read_only_template_can_be_changed(tmp_path: Path, template: Path) -> None:
+    for waste in ("__pycache__", ".pytest_cache"):
+        (template / "tests" / waste).mkdir()
+        (template / "tests" / waste / "left_over").write_text("")
+    for path in (template, *template.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+    folder = new_plugin("dealer_mail", tmp_path / "plugins")
+
+    copied = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    assert copied == {
+        path.relative_to(template).as_posix()
+        for path in template.rglob("*")
+        if not {"__pycache__", ".pytest_cache"} & set(path.parts)
+    }
+    for path in (folder, *folder.rglob("*")):
+        assert path.stat().st_mode & stat.S_IWUSR, path
+        assert not path.is_dir() or path.stat().st_mode & stat.S_IXUSR, path
+
+
+def test_a_failed_copy_leaves_nothing_behind(tmp_path: Path, template: Path) -> None:
+    (template / "data" / "lost.csv").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "there").mkdir()
+
+    for plugins_dir in (tmp_path / "new" / "plugins", tmp_path / "there"):
+        with pytest.raises(InvalidInput, match="dealer_mail cannot be written: No such file"):
+            new_plugin("dealer_mail", plugins_dir)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shipped", "there"]
+    assert list((tmp_path / "there").iterdir()) == []

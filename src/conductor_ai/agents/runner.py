@@ -16,7 +16,7 @@ from conductor_ai.agents.drive import Drive, StepResult
 from conductor_ai.agents.session_state import SessionConfig
 from conductor_ai.agents.state import OnEvent, SessionLog, StateManager
 from conductor_ai.agents.tool_calls import Toolset
-from conductor_ai.errors import InvalidTransition, SessionBusy, SessionNotFound, UnknownTool, UsageError
+from conductor_ai.errors import InvalidInput, InvalidTransition, SessionBusy, SessionNotFound, UnknownTool, UsageError
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.observability.logging import bind_session
 from conductor_ai.providers.base import HeadSpec, Provider
@@ -70,6 +70,8 @@ class AgentRunner:
         agent: str | None = None,
         runtime: Runtime | None = None,
     ) -> None:
+        if isinstance(tools, str) or isinstance(pre_approved, str):
+            raise InvalidInput("tools are a list of names, not one text", hint='tools=["find_dealers"]')
         registry = global_registry if registry is None else registry
         self._toolset = Toolset(registry.get_tool(name) for name in tools)
         self._model_id = model

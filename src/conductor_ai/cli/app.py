@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from conductor_ai.cli.answer_stream import keeping_standard_output
 from conductor_ai.cli.commands import approvals, models, plugins, sessions, tools
 from conductor_ai.cli.commands.demo import demo
 from conductor_ai.cli.commands.doctor import doctor
@@ -60,7 +61,7 @@ def _app() -> typer.Typer:
     app = _group(_HELP, epilog=_EPILOG)
     app.callback()(_root)
     for function in (run, demo, resume, cancel, doctor):
-        app.command(function.__name__)(function)
+        app.command(function.__name__)(keeping_standard_output(function))
     for name, about, commands in (
         ("approvals", "Decide what agents wait for.", approvals.COMMANDS),
         ("sessions", "Look at sessions.", sessions.COMMANDS),
@@ -70,7 +71,7 @@ def _app() -> typer.Typer:
     ):
         group = _group(about)
         for subcommand, function in commands.items():
-            group.command(subcommand)(function)
+            group.command(subcommand)(keeping_standard_output(function))
         app.add_typer(group, name=name)
     return app
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from conductor_ai.cli.output import note
 from conductor_ai.cli.text import one_line
-from conductor_ai.errors import ApprovalNotFound, SessionNotFound, UsageError
+from conductor_ai.errors import ApprovalNotFound, SessionNotFound, StorageError, UsageError
 
 if TYPE_CHECKING:
     from conductor_ai.conductor import Conductor
@@ -28,7 +28,9 @@ async def opened(plugins_dir: Path | None = None) -> AsyncIterator[Conductor]:
     from conductor_ai.settings import Settings
     from conductor_ai.wiring import open_conductor
 
-    async with open_conductor(Settings.load(), plugins_dir=plugins_dir) as conductor:
+    settings = Settings.load()
+    _refuse_file(settings.conductor_home)
+    async with open_conductor(settings, plugins_dir=plugins_dir) as conductor:
         _warn_of_broken(conductor.plugins)
         yield conductor
 
@@ -44,11 +46,16 @@ def loaded_plugins(plugins_dir: Path | None = None) -> tuple[ToolRegistry, list[
 
 
 def has_database() -> bool:
-    """Whether anything was ever stored here; a command that lists makes no database only to find it empty."""
+    """Whether anything was ever stored here; a command that lists makes no database only to find it empty.
+
+    Raises: StorageError where the folder that it would be in is none; OSError where nobody may look into it.
+    """
     from conductor_ai.settings import Settings
     from conductor_ai.storage.sqlite.database import FILE_NAME
 
-    return (Settings.load().conductor_home / FILE_NAME).exists()
+    home = Settings.load().conductor_home
+    _refuse_file(home)
+    return (home / FILE_NAME).exists()
 
 
 async def session_id_of(conductor: Conductor, text: str) -> str:
@@ -80,6 +87,11 @@ def person() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in many containers
         return f"uid {os.getuid()}"
+
+
+def _refuse_file(home: Path) -> None:
+    if home.exists() and not home.is_dir():
+        raise StorageError(f"CONDUCTOR_HOME is a file: {home}", hint="name a folder")
 
 
 def _warn_of_broken(plugins: Iterable[PluginInfo]) -> None:

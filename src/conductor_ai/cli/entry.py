@@ -5,15 +5,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from conductor_ai.cli import arguments, output, stdin_text
+from conductor_ai.cli import answer_stream, arguments, output, stdin_text
 from conductor_ai.cli.exit_codes import ExitCode, of_error
 from conductor_ai.errors import ConductorError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. `argv` without the program's name; None takes the process's own."""
+    """Run one command. `argv` without the program's name; None takes the process's own, and then the process ends with
+    the command: its standard output stays out of reach of what others do at exit."""
+    stdout = sys.stdout
     output.prepare_streams()
-    given = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        return _run(sys.argv[1:])
+    try:
+        return _run(list(argv))
+    finally:
+        answer_stream.give_back(stdout)
+
+
+def _run(given: list[str]) -> int:
     debug = arguments.has_flag(given, "--debug")
     as_json = arguments.has_flag(given, "--json")
     try:

@@ -29,6 +29,7 @@ class Narrator:
     def __init__(self) -> None:
         self.activity = ""
         self.failure_hint: str | None = None
+        self.failure_resumable = False
         self._arguments: dict[str, str] = {}
         self._running: dict[str, str] = {}
 
@@ -52,11 +53,12 @@ class Narrator:
                     Line(f"step {payload['step_no']}  approval needed: {payload['tool_name']} {arguments}", "yellow")
                 ]
             case "approval.decided":
-                return [Line(f"  {payload['tool_name']} {payload['decision']} by {one_line(payload['by'])}")]
+                return [Line(f"  {payload['tool_name']} {_decision(payload['decision'], payload['by'])}")]
             case "session.resumed":
                 return [Line("resumed")]
             case "session.failed":
                 self.failure_hint = payload["hint"]
+                self.failure_resumable = payload["resumable"]
         return []
 
     def _model_completed(self, payload: dict[str, Any]) -> list[Line]:
@@ -91,8 +93,18 @@ class Narrator:
         said = f"step {payload['step_no']}  {call} {_OUTCOMES.get(outcome, outcome)}"
         if outcome == "succeeded":
             return [Line(f"{said}  {milliseconds(payload['execution_time_ms'])}", "green")]
-        why = f": {one_line(payload['error'])}" if payload["error"] else ""
+        why = f": {one_line(without_label(payload['error']))}" if payload["error"] else ""
         return [Line(f"{said}{why}", "red")]
 
     def _say_what_runs(self, step_no: int) -> None:
         self.activity = f"step {step_no}: {', '.join(self._running.values())}" if self._running else ""
+
+
+def without_label(error: str) -> str:
+    """The error of a call without the words that its outcome says already."""
+    return error.replace(f"{_OUTCOMES['unknown']}: ", "")
+
+
+def _decision(decision: str, by: str) -> str:
+    """Who decided; an approval given with `--approve` has no person to name, but says when it was given."""
+    return one_line(by) if by.startswith(decision) else f"{decision} by {one_line(by)}"

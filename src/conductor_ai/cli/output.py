@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+from conductor_ai.cli.answer_stream import answer_stream
 from conductor_ai.cli.text import one_line, plain
 
 
@@ -20,14 +21,14 @@ def prepare_streams() -> None:
 
 def say(text: str) -> None:
     """One piece of the answer, on standard output. Raises: OSError where it cannot be written."""
-    _write(sys.stdout, plain(text) + "\n")
+    _write(answer_stream(), plain(text) + "\n")
 
 
 def say_json(data: Any) -> None:
     """One JSON value on standard output, in ASCII: valid JSON whatever the encoding and whatever the text holds."""
     import json
 
-    _write(sys.stdout, json.dumps(data, indent=2) + "\n")
+    _write(answer_stream(), json.dumps(data, indent=2) + "\n")
 
 
 def note(text: str) -> None:
@@ -47,23 +48,24 @@ def say_error(code: str, message: str, hint: str | None, *, as_json: bool) -> No
         say_json({"error": {"code": code, "message": message, "hint": hint}})
 
 
-def say_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns on a terminal, the first one never cut; elsewhere one line per row, fields separated by tabs."""
+def say_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, shorten: Sequence[str] = ()) -> None:
+    """Aligned columns on a terminal; elsewhere one line per row, fields separated by tabs, and no headings.
+
+    Args:
+        shorten: The headings of columns that may be cut, with a mark, where the terminal is too narrow. Where that is
+            not enough, each row takes two lines: its first two fields, and the others below them.
+    """
     cells = [[one_line(cell, 300) for cell in row] for row in rows]
-    if sys.stdout is None or not sys.stdout.isatty():
+    stream = answer_stream()
+    if stream is None or not stream.isatty():
         for row in cells:
             say("\t".join(row))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from conductor_ai.cli.table import table_lines
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=number == 0, overflow="fold")
-    for row in cells:
-        table.add_row(*map(Text, row))
-    Console(markup=False, highlight=False).print(table)
+    columns = os.get_terminal_size(stream.fileno()).columns or 80
+    for line in table_lines(headings, cells, columns=columns, shorten=shorten):
+        say(line)
 
 
 def _write(stream: TextIO | None, text: str) -> None:

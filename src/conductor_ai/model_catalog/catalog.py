@@ -49,8 +49,11 @@ class Catalog:
         An id that no file lists is looked up in the price list of genai-prices (the first such look costs about 0.6 s
         of CPU: do it while starting, not in the loop). `local/<name>` is always accepted.
 
-        Raises: UnknownModel with the nearest known ids; ModelForbidden for OpenAI's models under any name.
+        Raises: UnknownModel with the nearest known ids; ModelForbidden for OpenAI's models under any name; InvalidInput
+            for what cannot be an id at all.
         """
+        if not isinstance(model_id, str):
+            raise InvalidInput(f"a model is named by its id, a text; got {model_id!r}")
         if model := self._models.get(model_id) or self._from_snapshot.get(model_id):
             return model
         policy.refuse_forbidden(model_id)

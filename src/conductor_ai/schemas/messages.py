@@ -99,8 +99,11 @@ def parse_messages(messages: Sequence[Message | Mapping[str, Any]]) -> tuple[str
 
     A `Message` is checked as a mapping is: its role may be plain text; its wire form is left out. The conversation
     starts and ends with a user message and holds text only.
-    Raises: InvalidInput naming the message that is wrong.
+    Raises: InvalidInput naming the message that is wrong, or saying that there is no list.
     """
+    given: object = messages
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise InvalidInput(f"messages must be a list, got {type(given).__name__}")
     system: list[str] = []
     conversation: list[Message] = []
     for index, message in enumerate(messages):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import typing
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, ParamSpec, TypedDict, TypeVar
@@ -37,7 +38,8 @@ class FunctionTool(BaseTool, Generic[P, R]):
     """A tool made of a function, which stays callable as it was.
 
     `run` turns the arguments into the hinted types. A plain return value becomes `result`, made JSON data; an exception
-    becomes `error`, its type and message. An argument that is not given is left to the function's own default.
+    becomes `error`, its type and message, and so does a number that JSON does not have: NaN or infinity. An argument
+    that is not given is left to the function's own default.
     """
 
     def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], options: ToolOptions | None = None) -> None:
@@ -76,7 +78,8 @@ class FunctionTool(BaseTool, Generic[P, R]):
         from pydantic_core import to_jsonable_python
 
         try:
-            data = to_jsonable_python(value, inf_nan_mode="null")
+            data = to_jsonable_python(value, inf_nan_mode="constants")
+            _refuse_not_finite(data, "result")
         except ValueError as exc:
             return self._failed(f"the tool ran, but its {type(value).__name__} cannot be written as JSON: {exc}")
         return ToolResult(tool_name=self.name, success=True, result=data)
@@ -103,6 +106,18 @@ class FunctionTool(BaseTool, Generic[P, R]):
             return ToolDefinition(**fields), model
         except ValidationError as exc:
             raise InvalidTool(f"tool {self.name!r}: {_describe(exc)}") from exc
+
+
+def _refuse_not_finite(data: object, where: str) -> None:
+    # Written as null it would read as "unknown" or "none", which nobody has said.
+    if isinstance(data, float) and not math.isfinite(data):
+        raise ValueError(f"{where} is {data}; return a finite number, None or text")
+    if isinstance(data, list):
+        for position, item in enumerate(data):
+            _refuse_not_finite(item, f"{where}[{position}]")
+    elif isinstance(data, dict):
+        for key, item in data.items():
+            _refuse_not_finite(item, f"{where}.{key}")
 
 
 def _check_function(function: object, name: str, *, described: bool) -> None:

@@ -1,7 +1,7 @@
 """Finds plugins and asks each for its tools; a broken one is reported and harms nobody else.
 
-A plugin is a sub-folder with a `register.py`, or an installed package that names itself in the entry-point group
-`conductor_ai.plugins`. Its `register(global_registry)` hands the tools over.
+A plugin is a sub-folder with Python files, `register.py` among them, or an installed package that names itself in the
+entry-point group `conductor_ai.plugins`. Its `register(global_registry)` hands the tools over.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "conductor_ai.plugins"
 DEFAULT_DIR = "plugins"
+SHIPPED = ("example_plugin",)
+"""The plugins that are part of conductor-ai. In a clone they share their folder with whatever a user writes there."""
 
 _Register: TypeAlias = "Callable[[ToolRegistry], object]"
 
@@ -59,26 +61,36 @@ class PluginLoader:
 
     @staticmethod
     def discover_and_register(
-        registry: ToolRegistry, plugins_dir: str | Path | None = None, *, skip: Collection[str] = ()
+        registry: ToolRegistry,
+        plugins_dir: str | Path | None = None,
+        *,
+        only: Collection[str] | None = None,
+        skip: Collection[str] = (),
     ) -> list[PluginInfo]:
         """Import each plugin and register its tools, all of a plugin's or none.
 
         Args:
             registry: Where the tools go.
             plugins_dir: As for `discover_plugins`.
+            only: Names of the sub-folders to look at; None for all. Entry points are found whatever it holds.
             skip: Names of plugins to leave alone.
         Returns: each plugin with its tools, or with its error.
         Raises: InvalidInput as `discover_plugins` does. Never an error of a plugin's own.
         """
-        return [_load(registry, plugin, source) for plugin, source in _found(plugins_dir) if plugin.name not in skip]
+        found = [(plugin, source) for plugin, source in _found(plugins_dir, only) if plugin.name not in skip]
+        return [_load(registry, plugin, source) for plugin, source in found]
 
 
-def _found(plugins_dir: str | Path | None) -> list[tuple[PluginInfo, Path | EntryPoint]]:
+def _found(
+    plugins_dir: str | Path | None, only: Collection[str] | None = None
+) -> list[tuple[PluginInfo, Path | EntryPoint]]:
     from importlib.metadata import entry_points
 
     folders = _folders(plugins_dir)
     installed = sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: (point.name, point.value))
-    found: list[tuple[PluginInfo, Path | EntryPoint]] = [(_folder_info(folder), folder) for folder in folders]
+    found: list[tuple[PluginInfo, Path | EntryPoint]] = [
+        (_folder_info(folder), folder) for folder in folders if only is None or folder.name in only
+    ]
     return found + [(PluginInfo(point.name, point.value), point) for point in installed]
 
 
@@ -91,13 +103,18 @@ def _folders(plugins_dir: str | Path | None) -> list[Path]:
     except OSError as exc:
         reason = exc.strerror or str(exc)
         raise InvalidInput(f"the plugins folder {named} cannot be read: {reason}") from exc
-    return [folder for folder in folders if (folder / "register.py").is_file()]
+    return [folder for folder in folders if not folder.name.startswith((".", "__")) and any(folder.glob("*.py"))]
 
 
 def _folder_info(folder: Path) -> PluginInfo:
     # Whoever may write a link into the folder must not thereby bring in code from elsewhere.
     linked = next((path for path in (folder, folder / "register.py") if path.is_symlink()), None)
-    error = f"{linked} is a symbolic link: a plugin is a real folder of its plugins folder" if linked else None
+    error = None
+    if linked:
+        error = f"{linked} is a symbolic link: a plugin is a real folder of its plugins folder"
+    elif not (folder / "register.py").is_file():
+        # Silence would leave the author of a misspelt file to wonder where the tools are.
+        error = f"{folder} has Python files but no register.py: write one, or keep the files elsewhere"
     return PluginInfo(folder.name, str(folder), error=error)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import keyword
 import re
-import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,20 +31,16 @@ def new_plugin(name: str, plugins_dir: str | Path) -> Path:
     _check_name(name)
     folder = Path(plugins_dir)
     target = folder / name
-    if target.exists() or target.is_symlink():
-        raise InvalidInput(f"{target} exists already", hint="choose another name")
-    if _is_taken(name):
-        raise InvalidInput(f"{name!r} is the name of a Python module already", hint="choose another name")
+    template = bundled("plugins") / TEMPLATE
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if target.exists() or target.is_symlink():
+            raise InvalidInput(f"{target} exists already", hint="choose another name")
+        if _is_taken(name):
+            raise InvalidInput(f"{name!r} is the name of a Python module already", hint="choose another name")
         # Built beside its place and moved there whole: nobody ever loads half a plugin.
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as workshop:
+        with _made(folder), tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as workshop:
             draft = Path(workshop) / name
-            unwanted = shutil.ignore_patterns("__pycache__", ".*")
-            # `copyfile` leaves modes behind: an installed template may be read-only.
-            shutil.copytree(bundled("plugins") / TEMPLATE, draft, ignore=unwanted, copy_function=shutil.copyfile)
-            for file in draft.rglob("*.py"):
-                file.write_text(_renamed(file.read_text(encoding="utf-8"), name), encoding="utf-8")
+            _copy(template, draft, name)
             draft.rename(target)
     except OSError as exc:
         raise InvalidInput(f"{target} cannot be written: {exc.strerror or exc}") from exc
@@ -65,6 +62,34 @@ def _is_taken(name: str) -> bool:
         return name in sys.stdlib_module_names or find_spec(name) is not None
     except ValueError:  # a module that is loaded but was never found, like `__main__`
         return True
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """The folder, made where it is missing, and unmade again where the block fails."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in missing:
+            with suppress(OSError):  # somebody else has put something there meanwhile: theirs stays
+                path.rmdir()
+        raise
+
+
+def _copy(source: Path, target: Path, name: str) -> None:
+    # Contents only, no modes: an installed template may be read-only, its copy is there to be changed.
+    target.mkdir()
+    for item in source.iterdir():
+        if item.name == "__pycache__" or item.name.startswith("."):
+            continue
+        if item.is_dir():
+            _copy(item, target / item.name, name)
+        elif item.suffix == ".py":
+            (target / item.name).write_text(_renamed(item.read_text(encoding="utf-8"), name), encoding="utf-8")
+        else:
+            (target / item.name).write_bytes(item.read_bytes())
 
 
 def _renamed(text: str, name: str) -> str:

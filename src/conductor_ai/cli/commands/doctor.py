@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,10 @@ def doctor(as_json: AsJSON = False, plugins_dir: PluginsDir = None) -> int:
     checks = [Check("python", sys.version_info >= (3, 11), sys.version.split()[0])]
     settings = _settings(checks)
     if settings is not None:
-        checks += [_home(settings), _database(settings), _model(settings), *_plugins(settings, plugins_dir)]
+        checks += _checked("home", lambda: [_home(settings)])
+        checks += _checked("database", lambda: [_database(settings)])
+        checks += _checked("default model", lambda: [_model(settings)])
+        checks += _checked("plugins", lambda: _plugins(settings, plugins_dir))
     variables = _variables(settings)
     healthy = all(check.ok for check in checks)
     if as_json:
@@ -44,6 +48,17 @@ def doctor(as_json: AsJSON = False, plugins_dir: PluginsDir = None) -> int:
         value = f" = {variable['value']}" if variable["value"] is not None else ""
         say(f"{'set' if variable['set'] else '-':<8}{variable['name']}{value}: {variable['meaning']}")
     return 0 if healthy else 1
+
+
+def _checked(name: str, look: Callable[[], list[Check]]) -> list[Check]:
+    """What `look` finds; what keeps it from looking is a finding too, and the others go on."""
+    try:
+        return look()
+    except ConductorError as error:
+        return [_broken(name, error)]
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return [Check(name, False, f"{error.strerror or type(error).__name__}{where}")]
 
 
 def _settings(checks: list[Check]) -> Settings | None:
@@ -59,7 +74,9 @@ def _settings(checks: list[Check]) -> Settings | None:
 def _home(settings: Settings) -> Check:
     home = settings.conductor_home.absolute()
     nearest = next(folder for folder in (home, *home.parents) if folder.exists())
-    writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    writable = os.access(nearest, os.W_OK | os.X_OK)
+    if not nearest.is_dir():
+        return Check("home", False, f"{home} cannot be a folder: {nearest} is a file")
     return Check(
         "home", writable, f"{home}{'' if writable else f' cannot be written: see the permissions of {nearest}'}"
     )
@@ -69,18 +86,15 @@ def _database(settings: Settings) -> Check:
     import asyncio
 
     from conductor_ai.cli.door import has_database
-    from conductor_ai.wiring import open_conductor
+    from conductor_ai.wiring import open_runtime
 
     async def count() -> int:
-        async with open_conductor(settings) as conductor:
-            return len(await conductor.sessions(limit=1000))
+        async with open_runtime(settings) as runtime:
+            return len(await runtime.store.sessions("default", limit=1000))
 
     if not has_database():
         return Check("database", True, "none yet; the first session makes it")
-    try:
-        sessions = asyncio.run(count())
-    except ConductorError as error:
-        return _broken("database", error)
+    sessions = asyncio.run(count())
     return Check("database", True, f"{'1000 or more' if sessions == 1000 else sessions} sessions")
 
 
@@ -94,8 +108,6 @@ def _model(settings: Settings) -> Check:
         model = default_model(settings, Catalog.load(settings.models_file))
     except MissingKey as error:
         return Check("default model", True, f"none: {error.hint}")
-    except ConductorError as error:
-        return _broken("default model", error)
     warning = retirement_warning(model, datetime.now(UTC).date())
     return Check("default model", True, model.id + (f" ({warning})" if warning else ""))
 
@@ -103,10 +115,7 @@ def _model(settings: Settings) -> Check:
 def _plugins(settings: Settings, plugins_dir: Path | None) -> list[Check]:
     from conductor_ai.wiring.plugins import load_plugins
 
-    try:
-        _, found = load_plugins(settings, plugins_dir)
-    except ConductorError as error:
-        return [_broken("plugins", error)]
+    _, found = load_plugins(settings, plugins_dir)
     return [Check(f"plugin {p.name}", p.error is None, p.error or f"{', '.join(p.tools)} from {p.path}") for p in found]
 
 

@@ -29,7 +29,7 @@ def list_models(as_json: AsJSON = False) -> int:
         cost = "unknown" if price is None else f"{money(price.input)} / {money(price.output)}"
         retires = str(model.retires_on or "")
         rows.append((model.id, model.name, model.provider.value, f"{model.context_window:,}", cost, retires))
-    say_table(("model", "name", "provider", "window", "price in / out", "retires"), rows)
+    say_table(("model", "name", "provider", "window", "price in / out", "retires"), rows, shorten=("name",))
     return 0
 
 

@@ -20,7 +20,7 @@ def list_plugins(as_json: AsJSON = False, plugins_dir: PluginsDir = None) -> int
         say_json([{"name": p.name, "path": p.path, "tools": list(p.tools), "error": p.error} for p in found])
         return 0
     rows = [(p.name, f"broken: {p.error}" if p.error else ", ".join(p.tools), p.path) for p in found]
-    say_table(("plugin", "tools", "from"), rows)
+    say_table(("plugin", "tools", "from"), rows, shorten=("tools", "from"))
     return 0
 
 

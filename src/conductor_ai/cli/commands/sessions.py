@@ -11,6 +11,7 @@ from conductor_ai.cli.options import AsJSON, SessionId, Yes
 from conductor_ai.errors import UsageError
 
 if TYPE_CHECKING:
+    from conductor_ai.conductor import Conductor
     from conductor_ai.schemas.agent_session import AgentSession
     from conductor_ai.schemas.steps import AgentStep
 
@@ -28,7 +29,7 @@ def list_sessions(
 
 async def _list(status: str | None, limit: int, *, as_json: bool) -> int:
     from conductor_ai.cli.door import has_database, opened
-    from conductor_ai.cli.output import say_json, say_table
+    from conductor_ai.cli.output import note, say_json, say_table
     from conductor_ai.cli.text import money
     from conductor_ai.schemas.session import SessionStatus
 
@@ -42,8 +43,11 @@ async def _list(status: str | None, limit: int, *, as_json: bool) -> int:
     if as_json:
         say_json([session.to_dict() for session in sessions])
         return 0
+    if not sessions:
+        note("no sessions yet" if status is None else f"no sessions are {status}")
+        return 0
     rows = [(s.session_id, s.status.value, s.created_at[:19], s.model, money(s.cost_usd), s.title) for s in sessions]
-    say_table(("session", "status", "created (UTC)", "model", "cost", "task"), rows)
+    say_table(("session", "status", "created (UTC)", "model", "cost", "task"), rows, shorten=("model", "task"))
     return 0
 
 
@@ -56,10 +60,11 @@ def show(session_id: SessionId, as_json: AsJSON = False) -> int:
 
 async def _show(part: str, *, as_json: bool) -> int:
     from conductor_ai.cli.door import opened, session_id_of
-    from conductor_ai.cli.output import say, say_json
+    from conductor_ai.cli.output import note, say, say_json
 
     async with opened() as conductor:
         session = await conductor.session(await session_id_of(conductor, part))
+        resume = await _resume_line(conductor, session)
     if as_json:
         say_json(session.to_dict())
         return 0
@@ -68,7 +73,27 @@ async def _show(part: str, *, as_json: bool) -> int:
     for step in session.steps:
         for line in _step_lines(step):
             say(line)
+    if resume:
+        note(resume)
     return 0
+
+
+async def _resume_line(conductor: Conductor, session: AgentSession) -> str | None:
+    """The line that goes on with the session; None where nothing can, or where an approval comes first."""
+    from conductor_ai.cli.reporting import Report
+    from conductor_ai.schemas.session import SessionStatus
+
+    line = f"resume:  {Report(as_json=False).resume_line(session.session_id)}"
+    match session.status:
+        case SessionStatus.PAUSED:
+            return line
+        case SessionStatus.RUNNING:
+            return f"{line}  (where the process that drove it has ended)"
+        case SessionStatus.FAILED:
+            events = await conductor.events(session.session_id)
+            failure = next((event for event in reversed(events) if event.type == "session.failed"), None)
+            return line if failure is not None and failure.payload["resumable"] else None
+    return None
 
 
 def _heading(session: AgentSession) -> list[str]:
@@ -89,6 +114,7 @@ def _heading(session: AgentSession) -> list[str]:
 
 
 def _step_lines(step: AgentStep) -> list[str]:
+    from conductor_ai.cli.narration import without_label
     from conductor_ai.cli.text import json_line, milliseconds, money, one_line
 
     figures = "" if step.model is None else f"  {milliseconds(step.duration_ms)}  {money(step.cost_usd)}"
@@ -96,7 +122,7 @@ def _step_lines(step: AgentStep) -> list[str]:
     if step.content:
         lines += [f"  {line}" for line in step.content.splitlines()]
     for call in step.tool_calls:
-        said = call.error if call.error else json_line(call.result, 200)
+        said = without_label(call.error) if call.error else json_line(call.result, 200)
         lines.append(f"  {call.name} {json_line(call.arguments, 200)}")
         lines.append(
             f"    {call.outcome or 'no result yet'}  {milliseconds(call.execution_time_ms)}  {one_line(said, 200)}"

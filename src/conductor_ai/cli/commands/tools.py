@@ -22,7 +22,7 @@ def list_tools(as_json: AsJSON = False, plugins_dir: PluginsDir = None) -> int:
         say_json([definition.model_dump(mode="json") for definition in definitions])
         return 0
     rows = [(d.name, d.effect, "yes" if d.requires_approval else "no", d.description) for d in definitions]
-    say_table(("tool", "effect", "approval", "what it does"), rows)
+    say_table(("tool", "effect", "approval", "what it does"), rows, shorten=("what it does",))
     return 0
 
 
