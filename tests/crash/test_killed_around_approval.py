@@ -11,6 +11,8 @@ from tests.crash.boundaries import Boundary, at, before_storing, unheard
 from tests.crash.log_reader import until
 from tests.crash.world import ANSWER, World, outcomes_of
 
+pytestmark = pytest.mark.crash
+
 TURNS = (["look_up", "send"],)
 
 # 1-2 begin the session, 3 the answer, 4 the intent of look_up, 5 its result, 6 the request for send.
@@ -50,12 +52,8 @@ AFTER_DENIAL = [
 ]
 
 
-def cases(boundaries: list[Boundary], by_default: int) -> list[object]:
-    """The boundary with the number `by_default` runs with every run of the tests."""
-    return [
-        pytest.param(boundary, marks=() if number == by_default else pytest.mark.crash, id=boundary.name)
-        for number, boundary in enumerate(boundaries)
-    ]
+def cases(boundaries: list[Boundary]) -> list[object]:
+    return [pytest.param(boundary, id=boundary.name) for boundary in boundaries]
 
 
 async def waiting(world: World) -> None:
@@ -72,7 +70,7 @@ async def assert_completed(world: World, boundary: Boundary) -> None:
     assert world.violations() == []
 
 
-@pytest.mark.parametrize("boundary", cases(RUN, 1))
+@pytest.mark.parametrize("boundary", cases(RUN))
 async def test_a_run_killed_before_the_decision_still_asks_once(tmp_path: Path, boundary: Boundary) -> None:
     async with World(tmp_path, *TURNS) as world:
         await boundary.stop(world, world.run, boundary.seq)
@@ -89,7 +87,7 @@ async def test_a_run_killed_before_the_decision_still_asks_once(tmp_path: Path, 
         await assert_completed(world, boundary)
 
 
-@pytest.mark.parametrize("boundary", cases(AFTER_APPROVAL, 2))
+@pytest.mark.parametrize("boundary", cases(AFTER_APPROVAL))
 async def test_an_approved_call_is_made_at_most_once_however_its_process_ends(
     tmp_path: Path, boundary: Boundary
 ) -> None:
@@ -102,7 +100,7 @@ async def test_an_approved_call_is_made_at_most_once_however_its_process_ends(
         await assert_completed(world, boundary)
 
 
-@pytest.mark.parametrize("boundary", cases(AFTER_DENIAL, -1))
+@pytest.mark.parametrize("boundary", cases(AFTER_DENIAL))
 async def test_a_denied_call_stays_denied_however_the_process_ends(tmp_path: Path, boundary: Boundary) -> None:
     async with World(tmp_path, *TURNS) as world:
         await waiting(world)
@@ -112,7 +110,6 @@ async def test_a_denied_call_stays_denied_however_the_process_ends(tmp_path: Pat
         await assert_completed(world, boundary)
 
 
-@pytest.mark.crash
 async def test_a_decision_that_was_stored_counts_although_its_process_died_before_saying_so(tmp_path: Path) -> None:
     async with World(tmp_path, *TURNS) as world:
         await waiting(world)
@@ -126,7 +123,6 @@ async def test_a_decision_that_was_stored_counts_although_its_process_died_befor
         await assert_completed(world, RUN[-1])
 
 
-@pytest.mark.crash
 @pytest.mark.skipif(sys.platform != "linux", reason="sees in /proc that the database is open")
 async def test_a_decision_that_was_not_stored_can_be_made_again(tmp_path: Path) -> None:
     async with World(tmp_path, *TURNS) as world:

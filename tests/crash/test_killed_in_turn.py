@@ -10,11 +10,10 @@ from tests.crash.boundaries import IN_TURN, Boundary, as_soon_as_stored
 from tests.crash.processes import Outcome
 from tests.crash.world import ANSWER, World, outcomes_of
 
+pytestmark = pytest.mark.crash
+
 TURNS = (["look_up"], ["save"], ["charge"])
 TOOLS = ("look_up", "save", "charge")
-
-
-BY_DEFAULT = (1, 4, 13)  # places in the list: these run with every run of the tests
 
 
 def assert_whole(world: World, resumed: Outcome, boundary: Boundary) -> None:
@@ -26,10 +25,7 @@ def assert_whole(world: World, resumed: Outcome, boundary: Boundary) -> None:
 
 @pytest.mark.parametrize(
     "boundary",
-    [
-        pytest.param(boundary, marks=() if number in BY_DEFAULT else pytest.mark.crash, id=boundary.name)
-        for number, boundary in enumerate(IN_TURN)
-    ],
+    [pytest.param(boundary, id=boundary.name) for boundary in IN_TURN],
 )
 async def test_a_session_killed_at_a_boundary_is_completed_by_resume(tmp_path: Path, boundary: Boundary) -> None:
     async with World(tmp_path, *TURNS) as world:
@@ -42,7 +38,6 @@ async def test_a_session_killed_at_a_boundary_is_completed_by_resume(tmp_path: P
         assert_whole(world, resumed, boundary)
 
 
-@pytest.mark.crash
 async def test_a_session_killed_at_one_boundary_after_the_other_is_completed(tmp_path: Path) -> None:
     once = ("charge started, before it acts", "charge returned, before its result is stored")  # it has one chance
     boundaries = [boundary for boundary in IN_TURN if boundary.name not in once]
@@ -58,7 +53,6 @@ async def test_a_session_killed_at_one_boundary_after_the_other_is_completed(tmp
         assert_whole(world, resumed, Boundary("", 0, "", boundaries[-1].stop, runs, {"charge": "unknown"}))
 
 
-@pytest.mark.crash
 @pytest.mark.parametrize("seq", range(1, 14))
 async def test_a_session_killed_as_soon_as_an_event_is_seen_is_completed(tmp_path: Path, seq: int) -> None:
     async with World(tmp_path, *TURNS) as world:

@@ -10,6 +10,8 @@ import pytest
 
 from tests.crash.world import ANSWER, World, outcomes_of
 
+pytestmark = pytest.mark.crash
+
 TURNS = (["look_up"], ["save"], ["charge"])
 # Where the signal comes, how often the tool then acts, how its call ends.
 PLACES = [
@@ -19,7 +21,6 @@ PLACES = [
     ("charge:begin", "charge", 0, "unknown"),
     ("charge:acted", "charge", 1, "unknown"),
 ]
-BY_DEFAULT = [(signal.SIGINT, "charge:acted"), (signal.SIGTERM, "model:2")]
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,6 @@ BY_DEFAULT = [(signal.SIGINT, "charge:acted"), (signal.SIGTERM, "model:2")]
         pytest.param(
             number,
             *place,
-            marks=() if (number, place[0]) in BY_DEFAULT else pytest.mark.crash,
             id=f"{number.name}-{place[0]}",
         )
         for number in (signal.SIGINT, signal.SIGTERM)

@@ -17,6 +17,8 @@ from tests.crash.boundaries import at
 from tests.crash.processes import ROOT, Outcome, Started
 from tests.crash.world import ANSWER, World, outcomes_of
 
+pytestmark = pytest.mark.crash
+
 RACERS = 4
 
 
@@ -71,8 +73,8 @@ def one_line(outcome: Outcome) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.crash)])
-async def test_of_processes_that_resume_a_session_at_once_exactly_one_drives_it(tmp_path: Path, rounds: int) -> None:
+async def test_of_processes_that_resume_a_session_at_once_exactly_one_drives_it(tmp_path: Path) -> None:
+    rounds = 20
     async with World(tmp_path, *[["charge"]] * rounds) as world:
         with start_line(tmp_path) as start:
             await at("model:1")(world, world.run, 2)
@@ -99,7 +101,6 @@ async def test_of_processes_that_resume_a_session_at_once_exactly_one_drives_it(
         assert world.violations() == []
 
 
-@pytest.mark.crash
 async def test_of_people_who_decide_at_once_exactly_one_decides(tmp_path: Path) -> None:
     async with World(tmp_path, ["send"]) as world:
         await world.conduct(world.run)
@@ -136,7 +137,7 @@ async def test_a_live_session_is_not_resumed_and_the_line_names_who_drives_it(tm
         assert (world.runs()["charge"], world.violations()) == (1, [])
 
 
-@pytest.mark.parametrize("point", ["charge:acted", pytest.param("model:2", marks=pytest.mark.crash)])
+@pytest.mark.parametrize("point", ["charge:acted", "model:2"])
 async def test_a_stopped_process_keeps_its_session_and_completes_it_when_it_wakes(tmp_path: Path, point: str) -> None:
     async with World(tmp_path, ["charge"]) as world:
         hold = world.stage.hold(point)
