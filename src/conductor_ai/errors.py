@@ -14,12 +14,14 @@
     │   ├── SessionNotFound, SessionBusy, OwnershipLost
     │   └── InvalidTransition
     ├── ApprovalError
-    │   └── ApprovalNotFound, ApprovalAlreadyDecided, ApprovalVoid
+    │   ├── ApprovalNotFound, ApprovalAlreadyDecided, ApprovalVoid
+    │   └── ApprovalRequired, ApprovalRefused
     ├── StorageError
     │   └── StoreUnavailable, StoreCorrupt, MigrationError
     ├── PluginError
     │   └── DuplicateTool, InvalidTool
-    └── AuditUnavailable
+    ├── AuditUnavailable
+    └── SSRFError             an address that must not be connected to
 
 A class exists because somebody reacts to it differently. `code` is part of the HTTP and JSON contract and never changes
 once released. `retryable` promises that the same call, unchanged, may succeed later. `resumable` says that a session
@@ -73,6 +75,10 @@ class UnpricedModel(UsageError):
 
 class UnknownTool(UsageError):
     code = "unknown_tool"
+
+
+class UnknownAgent(UsageError):
+    code = "unknown_agent"
 
 
 class MissingExtra(UsageError):
@@ -228,6 +234,18 @@ class ApprovalVoid(ApprovalError):
     code = "approval_void"
 
 
+class ApprovalRequired(ApprovalError):
+    """Nobody has approved this yet, so it did not run."""
+
+    code = "approval_required"
+
+
+class ApprovalRefused(ApprovalError):
+    """A person said no, so it did not run."""
+
+    code = "approval_refused"
+
+
 class StorageError(ConductorError):
     code = "storage_error"
     resumable = True
@@ -262,3 +280,12 @@ class AuditUnavailable(ConductorError):
     """An action could not be recorded, so it did not happen."""
 
     code = "audit_unavailable"
+
+
+class SSRFError(ConductorError):
+    """A URL or an address that this process must not connect to; the message begins with `refused:` and says why."""
+
+    code = "ssrf_refused"
+
+    def __init__(self, reason: str, *, hint: str | None = None) -> None:
+        super().__init__(f"refused: {reason}", hint=hint)

@@ -63,7 +63,8 @@ class ToolDefinition(BaseModel):
 class ToolResult(BaseModel):
     """What one call came to. `result` is JSON data; `error` tells the model what to try next.
 
-    The runner measures time itself: `execution_time_ms` is for callers that run a tool without one.
+    The runner measures time itself: `execution_time_ms` is for callers that run a tool without one. `source` says where
+    text of an `untrusted_output` tool came from, as the URL of a page: the model and the log see it as its label.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -73,6 +74,7 @@ class ToolResult(BaseModel):
     result: Any = None
     error: str | None = None
     execution_time_ms: float = Field(default=0.0, ge=0)
+    source: str | None = None
 
 
 class BaseTool(ABC):
@@ -87,6 +89,13 @@ class BaseTool(ABC):
     @abstractmethod
     def definition(self) -> ToolDefinition:
         """The same on every read: the loop reads it once."""
+
+    def effect_of(self, arguments: dict[str, Any]) -> ToolEffect:
+        """What happens if this very call is repeated, for a tool whose calls differ: a GET may be, a POST may not.
+
+        `arguments` were checked. The same for the same arguments: a resumed session asks again.
+        """
+        return self.definition.effect
 
     @abstractmethod
     async def run(self, arguments: dict[str, Any]) -> ToolResult:

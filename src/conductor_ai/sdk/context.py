@@ -6,11 +6,12 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from conductor_ai.errors import UsageError
 
 
-def _discard(text: str) -> None:
+def _discard(_: object) -> None:
     """Nobody watches."""
 
 
@@ -28,10 +29,18 @@ class ToolContext:
     idempotency_key: str
     deadline: datetime | None = None
     on_progress: Callable[[str], None] = field(default=_discard, repr=False, compare=False)
+    on_record: Callable[[dict[str, Any]], None] = field(default=_discard, repr=False, compare=False)
 
     def progress(self, text: str) -> None:
         """Tell whoever watches the session how far the call is. Live only: never stored, never shown to the model."""
         self.on_progress(text)
+
+    def record(self, **facts: Any) -> None:
+        """Put facts into the audit row of this call, beside its outcome: where it went, what it touched. JSON data.
+
+        A later fact of the same name replaces an earlier one. The facts are kept however the call ends.
+        """
+        self.on_record(facts)
 
 
 _current: ContextVar[ToolContext] = ContextVar("conductor_ai_tool_context")
