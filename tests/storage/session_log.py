@@ -89,9 +89,9 @@ class SessionLog:
             created_at=utc_now(),
         )
 
-    def approval(self) -> ApprovalRecord:
+    def approval(self, action: str | None = None) -> ApprovalRecord:
         arguments = '{"to":"a@example.com"}'
-        digest = arguments_hash(self.session_id, 1, "1.1", "send_email", arguments)
+        digest = arguments_hash(self.session_id, 1, "1.1", "send_email", arguments, action)
         return ApprovalRecord(
             approval_id=new_id(),
             session_id=self.session_id,
@@ -103,6 +103,7 @@ class SessionLog:
             arguments_hash=digest,
             status=ApprovalStatus.PENDING,
             requested_at=utc_now(),
+            action=action,
         )
 
 

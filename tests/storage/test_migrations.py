@@ -123,6 +123,22 @@ def test_two_that_migrate_at_once_apply_each_file_once(tmp_path: Path, folder: P
     assert sorted(applied) == ["001_first", "002_second"]
 
 
+async def test_an_approval_from_before_actions_is_one_of_a_whole_call(tmp_path: Path) -> None:
+    database = Database(tmp_path / "conductor.db")
+    migrate(database.target, load(bundled("sql") / "sqlite")[:3])
+    database.connection.execute(
+        "INSERT INTO approvals (approval_id, session_id, org_id, step_no, call_id, tool_name, arguments,"
+        " arguments_hash, status, requested_at) VALUES ('a', 's', 'acme', 1, 'c', 'send', '{}', 'h', 'pending', 'now')"
+    )
+    database.close()
+
+    store = await SQLiteStore.open(tmp_path)
+    record = await store.approval("a", "acme")
+    await store.close()
+
+    assert (record.tool_name, record.action) == ("send", None)
+
+
 async def test_a_store_whose_migrations_were_edited_does_not_open(home: Path) -> None:
     await (await SQLiteStore.open(home)).close()
     connection = sqlite3.connect(home / "conductor.db", isolation_level=None)

@@ -242,6 +242,15 @@ async def test_a_decision_is_taken_once(store: SessionStore) -> None:
     assert len(await store.events(log.session_id, ORG)) == 4
 
 
+async def test_an_approval_of_an_action_inside_a_tool_names_it(store: SessionStore) -> None:
+    log = SessionLog()
+    whole, inside = log.approval(), log.approval(action="mail: send \u2603")
+    await store.append(log.next(requested=[whole, inside], status=SessionStatus.WAITING_APPROVAL))
+    assert [record.action for record in await store.approvals(ORG)] == [None, "mail: send \u2603"]
+    assert await store.approval(inside.approval_id, ORG) == inside
+    assert inside.arguments_hash != whole.arguments_hash
+
+
 async def test_what_was_approved_may_still_turn_void(store: SessionStore) -> None:
     log = SessionLog()
     request = log.approval()

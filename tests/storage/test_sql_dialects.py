@@ -40,13 +40,12 @@ def schema(folder: Path, dialect: str) -> Schema:
     statements = [
         statement for migration in load(folder) for statement in sqlglot.parse(migration.sql, dialect=dialect)
     ]
-    return {
-        next(table.find_all(exp.Table)).name: {
-            column.name: column_of(column) for column in table.find_all(exp.ColumnDef)
-        }
-        for table in statements
-        if isinstance(table, exp.Create) and table.kind == "TABLE"
-    }
+    tables: Schema = {}
+    for statement in statements:
+        if isinstance(statement, (exp.Create, exp.Alter)) and statement.args["kind"] == "TABLE":
+            columns = {column.name: column_of(column) for column in statement.find_all(exp.ColumnDef)}
+            tables.setdefault(next(statement.find_all(exp.Table)).name, {}).update(columns)
+    return tables
 
 
 def indexes(folder: Path) -> list[str]:
@@ -84,6 +83,10 @@ def test_both_dialects_declare_the_same_tables_and_columns() -> None:
         "sessions",
         "tool_executions",
     }
+
+
+def test_a_column_that_was_added_later_is_a_column_of_its_table() -> None:
+    assert schema(SQL, "postgres")["approvals"]["action"] == Column("TEXT", required=False)
 
 
 def test_both_dialects_declare_the_same_indexes() -> None:

@@ -59,5 +59,10 @@ async def decide(
 
 def _stored_hash(approval: ApprovalRecord) -> str:
     return arguments_hash(
-        approval.session_id, approval.step_no, approval.call_id, approval.tool_name, approval.arguments
+        approval.session_id,
+        approval.step_no,
+        approval.call_id,
+        approval.tool_name,
+        approval.arguments,
+        approval.action,
     )

@@ -19,7 +19,10 @@ class ApprovalStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRecord:
-    """One row of `approvals`. `arguments` is the exact JSON text that the person sees and the hash covers."""
+    """One row of `approvals`. `arguments` is the exact JSON text that the person sees and the hash covers.
+
+    `action` is None where the whole call waits, else the step inside the tool that does: `category: function`.
+    """
 
     approval_id: str
     session_id: str
@@ -34,6 +37,7 @@ class ApprovalRecord:
     decided_at: str | None = None
     decided_by: str | None = None
     reason: str | None = None
+    action: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -42,6 +46,7 @@ class ApprovalRecord:
             "step_no": self.step_no,
             "call_id": self.call_id,
             "tool_name": self.tool_name,
+            "action": self.action,
             "arguments": json_text.loads(self.arguments),
             "status": self.status.value,
             "requested_at": self.requested_at,
@@ -51,6 +56,11 @@ class ApprovalRecord:
         }
 
 
-def arguments_hash(session_id: str, step_no: int, call_id: str, tool_name: str, arguments: str) -> str:
-    """SHA-256 in hex over one call: one byte changed anywhere gives another hash."""
-    return hashlib.sha256(json_text.dumps([session_id, step_no, call_id, tool_name, arguments]).encode()).hexdigest()
+def arguments_hash(
+    session_id: str, step_no: int, call_id: str, tool_name: str, arguments: str, action: str | None = None
+) -> str:
+    """SHA-256 in hex over one call, or over one action of it: one byte changed anywhere gives another hash."""
+    covered = [session_id, step_no, call_id, tool_name, arguments]
+    if action is not None:
+        covered.append(action)
+    return hashlib.sha256(json_text.dumps(covered).encode()).hexdigest()

@@ -163,6 +163,6 @@ def approval_values(record: ApprovalRecord) -> tuple[Any, ...]:
     """In the order of APPROVAL_COLUMNS."""
     values = {name: getattr(record, name) for name in APPROVAL_COLUMNS}
     values["status"] = record.status.value
-    for name in ("tool_name", "call_id", "decided_by", "reason"):
+    for name in ("tool_name", "call_id", "action", "decided_by", "reason"):
         values[name] = storable(values[name])
     return tuple(values.values())
