@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, cast
 
 from conductor_ai.observability import audit_logged
 from conductor_ai.providers.scripted import Line, Moment, call, say
 from conductor_ai.schemas.audit import first_break
+from conductor_ai.sdk.base import ToolEffect
+from conductor_ai.sdk.context import current_context
 from tests.agents.conftest import TASK, Bench, Tool, answering, line
 
 
@@ -22,6 +25,42 @@ async def test_an_intent_is_stored_before_the_tool_runs(bench: Bench) -> None:
     await runner.run(TASK)
 
     assert seen == ["session.created", "message.added", "model.completed", "tool.started"]
+
+
+class Sender(Tool):
+    """Reads or sends, as its arguments say; of some it cannot say which."""
+
+    def effect_of(self, arguments: dict[str, Any]) -> ToolEffect:
+        method = arguments.pop("method")
+        return "once" if method == "POST" else "read" if method == "GET" else cast(ToolEffect, method)
+
+
+async def test_the_intent_says_what_repeating_this_very_call_would_do(bench: Bench) -> None:
+    calls = [{"method": "GET"}, {"method": "POST"}, {"method": "rubbish"}, {}]
+    tool = Sender("send", answering("sent"))
+    runner = await bench.runner([Line("", tuple(("send", one) for one in calls)), say("Done.")], [tool])
+
+    session = await runner.run(TASK)
+
+    started = [event.payload for event in await bench.events(session.session_id) if event.type == "tool.started"]
+    assert [one["effect"] for one in started] == ["read", "once", "once", "once"]
+    assert tool.calls == calls
+
+
+async def test_facts_of_a_tool_stand_in_the_audit_row_of_its_call(bench: Bench) -> None:
+    async def look(arguments: dict[str, Any]) -> str:
+        current_context().record(address="192.0.2.1", hops=[1, 2])
+        current_context().record(hops=[3], odd={1, 2})
+        raise ValueError("no luck")
+
+    runner = await bench.runner([call("look"), say("Done.")], [Tool("look", look)])
+    session = await runner.run(TASK)
+
+    rows, head = await bench.runtime.store.audit_rows("default", session.session_id)
+    [row] = [row for row in rows if row.action == "tool.completed"]
+    facts = json.loads(row.metadata)["facts"]
+    assert (facts["address"], facts["hops"], facts["odd"]) == ("192.0.2.1", [3], "{1, 2}")
+    assert first_break(rows, head) is None
 
 
 async def test_every_call_leaves_audit_rows_in_an_unbroken_chain(bench: Bench) -> None:

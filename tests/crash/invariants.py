@@ -50,10 +50,12 @@ class Fact:
     payload: dict[str, Any]
 
 
-def violations(log: LogReader, effects: Sequence[Effect], *, guarded: Collection[str] = ()) -> list[str]:
+def violations(
+    log: LogReader, effects: Sequence[Effect], *, guarded: Collection[str] = (), asking: Collection[str] = ()
+) -> list[str]:
     """What is wrong with the sessions of a database, in words; empty where nothing is.
 
-    `guarded` are the tools that may act only after a person's approval.
+    `guarded` are the tools that may start only after a person's approval, `asking` those that ask before they act.
     """
     found: list[str] = []
     known: set[Effect] = set()
@@ -67,6 +69,7 @@ def violations(log: LogReader, effects: Sequence[Effect], *, guarded: Collection
         found += _calls(facts, session)
         found += _intents(facts, session_id, mine)
         found += _approvals(facts, log, session_id, guarded)
+        found += _words(facts, [effect for effect in mine if effect.tool in asking])
         found += _audit(facts, log, session)
         found += _executions(facts, log, session_id)
     return found + [f"{effect.tool} acted for no session: {effect.key}" for effect in effects if effect not in known]
@@ -128,8 +131,7 @@ def _calls(facts: Sequence[Fact], session: Any) -> Iterator[str]:
 
 def _intents(facts: Sequence[Fact], session_id: str, effects: Sequence[Effect]) -> Iterator[str]:
     intents = {fact.payload["idempotency_key"]: fact for fact in _of(facts, "tool.started")}
-    if len(intents) != len(_of(facts, "tool.started")):
-        yield "a call has two intents"
+    yield from _repeated_intents(facts)
     runs = Counter(effect.key for effect in effects)
     for effect in effects:
         if effect.key not in intents:
@@ -148,6 +150,30 @@ def _intents(facts: Sequence[Fact], session_id: str, effects: Sequence[Effect]) 
             yield f"call {done.payload['call_id']} is said to have succeeded and never ran"
 
 
+def _repeated_intents(facts: Sequence[Fact]) -> Iterator[str]:
+    """A call has a second intent only where its tool stopped to ask, and had to start again."""
+    started: set[str] = set()
+    for fact in facts:
+        if fact.type == "approval.requested" and "action" in fact.payload:
+            started.discard(fact.payload["call_id"])
+        if fact.type == "tool.started":
+            if fact.payload["call_id"] in started:
+                yield "a call has two intents"
+            started.add(fact.payload["call_id"])
+
+
+def _words(facts: Sequence[Fact], effects: Sequence[Effect]) -> Iterator[str]:
+    asked = {fact.payload["approval_id"] for fact in _of(facts, "approval.requested") if "action" in fact.payload}
+    agreed = {
+        fact.payload["call_id"]
+        for fact in _of(facts, "approval.decided")
+        if fact.payload["approval_id"] in asked and fact.payload["decision"] == "approved"
+    }
+    for effect in effects:
+        if effect.key.rpartition(":")[2] not in agreed:
+            yield f"{effect.tool} acted without a person's word: {effect.key}"
+
+
 def _approvals(facts: Sequence[Fact], log: LogReader, session_id: str, guarded: Collection[str]) -> Iterator[str]:
     rows = log.rows("SELECT approval_id, status FROM approvals WHERE session_id = ?", session_id)
     stored = {row["approval_id"]: row["status"] for row in rows}
@@ -162,11 +188,11 @@ def _approvals(facts: Sequence[Fact], log: LogReader, session_id: str, guarded: 
     if stored != told:
         yield f"the approvals are {stored}, the log says {told}"
     open_requests = Counter(
-        fact.payload["call_id"]
+        (fact.payload["call_id"], fact.payload["arguments_hash"])
         for fact in _of(facts, "approval.requested")
         if told[fact.payload["approval_id"]] != "void"
     )
-    for call_id, count in open_requests.items():
+    for (call_id, _), count in open_requests.items():
         if count > 1:
             yield f"call {call_id} was put before a person {count} times"
     for intent in _of(facts, "tool.started"):

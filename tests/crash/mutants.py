@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from conductor_ai.agents import state, triage
+from conductor_ai.agents.asking import CallApprover
 from conductor_ai.agents.session_state import OpenCall
 from conductor_ai.agents.state import SessionLog
 from conductor_ai.agents.tool_calls import Toolset
 from conductor_ai.cli import main
 from conductor_ai.errors import ConductorError, StorageError
 from conductor_ai.schemas.audit import AuditEntry, AuditRow, ChainHead
+from conductor_ai.sdk.security.approval import ApprovalRequest
 from conductor_ai.storage.base import Append
 from conductor_ai.storage.sqlite import writer
 from conductor_ai.storage.sqlite.append import store_appends
@@ -82,6 +84,15 @@ def once_repeated_on_resume() -> None:
     triage._sort = repeat  # noqa: SLF001
 
 
+def everything_agreed_to() -> None:
+    """What a tool asks in the middle of its work is answered with yes, by nobody."""
+
+    async def yes(approver: CallApprover, request: ApprovalRequest) -> bool:
+        return True
+
+    CallApprover.__call__ = yes  # type: ignore[method-assign,assignment]
+
+
 def results_kept_back() -> None:
     """A tool's result is not stored at once but with the next intent."""
 
@@ -94,7 +105,13 @@ def results_kept_back() -> None:
 
 MUTANTS = {
     function.__name__: function
-    for function in (intent_not_awaited, append_without_fence, once_repeated_on_resume, results_kept_back)
+    for function in (
+        intent_not_awaited,
+        append_without_fence,
+        once_repeated_on_resume,
+        everything_agreed_to,
+        results_kept_back,
+    )
 }
 
 if __name__ == "__main__":

@@ -59,3 +59,10 @@ async def test_a_result_that_is_kept_back_is_lost_with_the_process(tmp_path: Pat
         assert world.log.types()[-1] == "tool.started"
         await world.conduct(world.resume)
         assert (world.runs()["look_up"], invariants.violations(world.log, world.effects())) == (2, [])
+
+
+async def test_an_act_that_nobody_agreed_to_is_seen(tmp_path: Path) -> None:
+    async with World(tmp_path, ["deploy"]) as world:
+        ended = await (await world.start(world.run, mutant="everything_agreed_to")).ended()
+        assert ended.code == 0
+        assert world.violations() == [f"deploy acted without a person's word: {world.log.session_id()}:c1_0"]

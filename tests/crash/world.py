@@ -18,7 +18,7 @@ from tests.crash.processes import ROOT, SCRIPT, Outcome, Processes, Started
 from tests.crash.stage import Stage, Turn
 
 PLUGINS = Path(__file__).parent / "plugins"
-TOOLS = ("look_up", "save", "charge", "send")
+TOOLS = ("look_up", "save", "charge", "send", "deploy", "publish")
 ANSWER = "All done."
 
 
@@ -88,7 +88,11 @@ class World:
         repeated = [
             f"the model was asked again for step {step_no}, which is stored" for step_no in self.stage.asked_again
         ]
-        return self.stage.violations + repeated + invariants.violations(self.log, self.effects(), guarded=["send"])
+        return (
+            self.stage.violations
+            + repeated
+            + invariants.violations(self.log, self.effects(), guarded=["send"], asking=["deploy", "publish"])
+        )
 
     def shown(self) -> list[str]:
         """The results that the model read in its newest request."""

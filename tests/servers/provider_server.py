@@ -83,6 +83,14 @@ class ProviderServer:
 
         self._answers.append(answer)
 
+    def will_ask(self, script: Callable[[Seen], Any], times: int) -> None:
+        """Let `script` make up the next `times` answers, each out of the request that it answers."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return web.json_response(script(self.requests[-1]))
+
+        self._answers.extend([answer] * times)
+
     def will_reset(self) -> None:
         """Break the connection before any reply."""
 

@@ -6,30 +6,29 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
 from conductor_ai.agents import answers, limits
+from conductor_ai.agents.call_run import run_call
 from conductor_ai.agents.closing import cancel
+from conductor_ai.agents.context_window import trimming
 from conductor_ai.agents.limits import Pause
 from conductor_ai.agents.session_state import OpenCall, SessionState
 from conductor_ai.agents.state import SessionLog
-from conductor_ai.agents.tool_calls import Toolset, completed, idempotency_key, run_tool, unknown_outcome
+from conductor_ai.agents.tool_calls import Toolset, completed
 from conductor_ai.agents.triage import triage
 from conductor_ai.errors import ProviderError, RequestRefused
 from conductor_ai.model_catalog import ModelInfo
-from conductor_ai.observability.audit import SessionSink, bind_sink
+from conductor_ai.observability.audit import SessionSink
 from conductor_ai.providers.base import ModelRequest, Provider
-from conductor_ai.schemas import json_text
 from conductor_ai.schemas.agent_session import AgentSession
-from conductor_ai.schemas.events import EventType, SessionFailed, SessionPaused, ToolOutcome
+from conductor_ai.schemas.events import ApprovalRequested, EventType, SessionFailed, SessionPaused, ToolOutcome
 from conductor_ai.schemas.messages import ModelResponse, StopReason
 from conductor_ai.schemas.session import ENDED, PauseReason, SessionStatus
 from conductor_ai.schemas.steps import AgentStep, StepType, model_step
 from conductor_ai.schemas.usage import money_text
-from conductor_ai.sdk.context import ToolContext
 
 _logger = logging.getLogger(__name__)
 
@@ -169,6 +168,7 @@ class Drive:
             pause = limits.reached(state, self._model, len(self._head), self._segment_started)
             if pause is not None:
                 return await self._pause(pause)
+            self._make_room()
             try:
                 response = await self._call_model()
             except RequestRefused as refusal:
@@ -179,6 +179,20 @@ class Drive:
                 return await self._answered(response)
         return await self._answer_calls()
 
+    def _make_room(self) -> None:
+        """Let old results and steps leave the prompt where the next one would not fit the window."""
+        state = self.log.state
+        trimmed = trimming(
+            state.prompt,
+            step_no=state.step_no + 1,
+            context_window=self._model.context_window,
+            output_tokens=limits.max_output_tokens(self._model, state.config.limits),
+            head_bytes=len(self._head),
+        )
+        if trimmed is not None:
+            self.log.stage(EventType.CONTEXT_TRIMMED, trimmed)
+            self.log.commit()
+
     async def _call_model(self) -> ModelResponse:
         log, state = self.log, self.log.state
         step_no = state.step_no + 1
@@ -187,7 +201,7 @@ class Drive:
             self._call_bound = limits.reserve(state, self._model, len(self._head))
         started = time.perf_counter()
         self._interruptible = asyncio.current_task()
-        response = await self._provider.complete(ModelRequest(self._model.wire_id, self._head, state.turns))
+        response = await self._provider.complete(ModelRequest(self._model.wire_id, self._head, state.prompt.turns))
         self._interruptible = None
         duration_ms = (time.perf_counter() - started) * 1000
         payload = answers.model_completed(self._model, step_no, response, duration_ms)
@@ -239,7 +253,7 @@ class Drive:
                 )
             return await self.finish_cancel()
         if plan.to_run:
-            await self._run_calls(plan.to_run)
+            plan.to_ask += await self._run_calls(plan.to_run)
         if self._asked_to_end():
             return await self.finish_cancel()
         if plan.to_ask:
@@ -249,46 +263,22 @@ class Drive:
             return StepResult(state, StepType.APPROVAL, calls=calls)
         return StepResult(state, StepType.TOOL_CALL, calls=calls)
 
-    async def _run_calls(self, calls: list[OpenCall]) -> None:
+    async def _run_calls(self, calls: list[OpenCall]) -> list[ApprovalRequested]:
+        """Returns: what tools want to be asked before they go on; these calls have no result yet."""
         task = self._interruptible = asyncio.current_task()
         asked_before = 0 if task is None else task.cancelling()
         if len(calls) == 1:
-            await self._run_call(calls[0])
+            asked = [await run_call(self.log, self._toolset, self._sink, calls[0])]
         else:
             async with asyncio.TaskGroup() as group:
-                for open_call in calls:
-                    group.create_task(self._run_call(open_call))
+                tasks = [
+                    group.create_task(run_call(self.log, self._toolset, self._sink, open_call)) for open_call in calls
+                ]
+            asked = [task.result() for task in tasks]
         if task is not None and task.cancelling() > asked_before:
             raise asyncio.CancelledError  # a tool kept the request to itself; it was not the tool's
         self._interruptible = None
-
-    async def _run_call(self, open_call: OpenCall) -> None:
-        log, call = self.log, open_call.call
-        state = log.state
-        bound = self._toolset.get(call.name)
-        assert bound is not None, "triage starts known tools only"
-        timeout_s = bound.definition.timeout_s or state.config.limits.tool_timeout_s
-        context = ToolContext(
-            state.config.org_id,
-            log.session_id,
-            state.step_no,
-            call.call_id,
-            idempotency_key(log.session_id, call),
-            datetime.now(UTC) + timedelta(seconds=timeout_s),
-            lambda text: log.tell_live("tool.progress", {"call_id": call.call_id, "text": text}),
-        )
-        # What is on record is what the tool was given, whatever it makes of its copy.
-        open_call.given = json_text.dumps(call.arguments)
-        try:
-            with bind_sink(self._sink):
-                outcome = await run_tool(bound, call, json_text.loads(open_call.given), context, timeout_s)
-        except asyncio.CancelledError:
-            if bound.definition.effect == "once":
-                log.stage(EventType.TOOL_COMPLETED, unknown_outcome(state.step_no, call, "it was interrupted"))
-                log.commit()
-            raise
-        log.stage(EventType.TOOL_COMPLETED, outcome)
-        log.commit()
+        return [request for request in asked if request is not None]
 
     async def _pause(self, pause: Pause) -> StepResult:
         payload: SessionPaused = {"reason": pause.reason.value, "detail": pause.detail}

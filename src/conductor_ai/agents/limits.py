@@ -70,7 +70,7 @@ def reserve(state: SessionState, model: ModelInfo, head_bytes: int) -> Decimal |
     price = model.price
     if price is None:
         return None
-    prompt_tokens = (state.prompt_tokens or head_bytes) + state.unbilled_bytes
+    prompt_tokens = (state.prompt.billed_tokens or head_bytes) + state.prompt.unbilled_bytes
     return reserve_usd(price, prompt_tokens, max_output_tokens(model, state.config.limits))
 
 

@@ -35,6 +35,10 @@ _FACTS: dict[EventType, tuple[str, ...]] = {
     EventType.SESSION_CANCELLED: (),
     EventType.SESSION_FAILED: ("code", "message"),
 }
+_FACTS_IF_THERE: dict[EventType, tuple[str, ...]] = {
+    EventType.TOOL_COMPLETED: ("facts",),
+    EventType.APPROVAL_REQUESTED: ("action",),
+}
 
 
 def audit_entry(
@@ -48,6 +52,9 @@ def audit_entry(
     facts: dict[str, Any] = {"event_seq": seq, "event_sha256": hashlib.sha256(text.encode()).hexdigest()}
     for name in _FACTS[event]:
         facts[name] = payload[name]
+    for name in _FACTS_IF_THERE.get(event, ()):
+        if name in payload:
+            facts[name] = payload[name]
     return audit.entry(_CATEGORY[event], event.value, facts)
 
 
@@ -85,6 +92,7 @@ def approval_request(session_id: str, org_id: str, payload: dict[str, Any], crea
         arguments_hash=payload["arguments_hash"],
         status=ApprovalStatus.PENDING,
         requested_at=created_at,
+        action=payload.get("action"),
     )
 
 

@@ -113,6 +113,7 @@ class AgentRunner:
         )
         runtime = await self._opened()
         model, provider = _ready(runtime, config.model, config.limits)
+        config = replace(config, context_window=model.context_window)
         self._encoded_head(provider, self._spec(model, config, self._toolset))  # may refuse, before anything is stored
         log = await runtime.states.create(config, conversation, provider.encode_turn)
         return self._take(runtime, log, model, provider, on_event).view

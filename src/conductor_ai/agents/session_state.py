@@ -1,7 +1,7 @@
 """What the loop knows of a session: the fold of its log.
 
 The same `apply` runs when an event is written and when it is read back, so a resumed session is in the state that the
-dead one was in. Only what the next step needs is kept: the conversation as wire turns, and the calls still open.
+dead one was in. Only what the next step needs is kept: the prompt, and the calls still open.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from conductor_ai.agents.context_window import result_cap
+from conductor_ai.agents.prompt import EncodeTurn, Prompt
+from conductor_ai.agents.replies import reply
 from conductor_ai.schemas import json_text
-from conductor_ai.schemas.events import EventType, SessionCreated, ToolOutcome
+from conductor_ai.schemas.events import EventType, SessionCreated
 from conductor_ai.schemas.limits import Limits
-from conductor_ai.schemas.messages import Message, Role, StopReason, ToolCall, ToolReply, WireTurn
+from conductor_ai.schemas.messages import Message, Role, StopReason, ToolCall, WireTurn
 from conductor_ai.schemas.session import PauseReason, SessionStatus, transition
 from conductor_ai.schemas.usage import Usage
-
-EncodeTurn = Callable[[Message], bytes]
+from conductor_ai.sdk.base import ToolEffect
 
 _CUT = (StopReason.MAX_TOKENS, StopReason.CONTEXT_WINDOW, StopReason.REFUSAL, StopReason.CONTENT_FILTER)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """How a session is driven, as its first event says."""
+    """How a session is driven, as its first event says. `context_window`: the model's, in tokens; None in old logs."""
 
     org_id: str
     model: str
@@ -34,6 +36,7 @@ class SessionConfig:
     limits: Limits = field(default_factory=Limits)
     pre_approved: tuple[str, ...] = ()
     agent: str | None = None
+    context_window: int | None = None
 
     def to_payload(self) -> SessionCreated:
         return {
@@ -44,6 +47,7 @@ class SessionConfig:
             "instructions": self.instructions,
             "limits": self.limits.to_dict(),
             "pre_approved": list(self.pre_approved),
+            "context_window": self.context_window,
         }
 
     @classmethod
@@ -56,15 +60,20 @@ class SessionConfig:
             limits=Limits.of(payload["limits"]),
             pre_approved=tuple(payload["pre_approved"]),
             agent=payload["agent"],
+            context_window=payload.get("context_window"),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An approval as far as it got: `decision` is None while a person has not decided."""
+    """An approval as far as it got: `decision` is None while a person has not decided.
+
+    `action` is None where the whole call was asked about, else the step inside the tool that was.
+    """
 
     approval_id: str | None
     arguments_hash: str
+    action: str | None = None
     decision: str | None = None
     reason: str | None = None
 
@@ -73,13 +82,15 @@ class Decision:
 class OpenCall:
     """A tool call of the newest assistant turn, on its way to a reply.
 
-    `effect` is set once it was started, `given` (JSON text) once this process runs it.
+    `effect` is set while it is started: not before, and not while the tool waits for a person's word. `given` (JSON
+    text) is what this process handed it. `granted` has a hash for each approval, of the call or of an action inside.
     """
 
     call: ToolCall
     given: str | None = None
-    effect: str | None = None
+    effect: ToolEffect | None = None
     approval: Decision | None = None
+    granted: list[str] = field(default_factory=list)
     completed: dict[str, Any] | None = None
 
 
@@ -87,7 +98,6 @@ class SessionState:
     """The fold. `encode_turn` is the provider's; None where nobody will call the model."""
 
     __slots__ = (
-        "_encode_turn",
         "answer_cut",
         "config",
         "cost_usd",
@@ -96,20 +106,22 @@ class SessionState:
         "newest",
         "open_calls",
         "pause_reason",
-        "prompt_tokens",
+        "prompt",
+        "result_seqs",
         "segment_no",
+        "seq",
         "status",
         "step_no",
         "steps_since_message",
-        "turns",
-        "unbilled_bytes",
         "unsettled_usd",
         "usage",
     )
 
     def __init__(self, config: SessionConfig, encode_turn: EncodeTurn | None) -> None:
-        self._encode_turn = encode_turn
         self.config = config
+        self.prompt = Prompt(encode_turn)
+        self.seq = 0
+        """The newest event that is taken in."""
         self.status = SessionStatus.QUEUED
         self.pause_reason: PauseReason | None = None
         self.error: str | None = None
@@ -119,14 +131,11 @@ class SessionState:
         self.steps_since_message = 0
         self.usage = Usage()
         self.cost_usd: Decimal | None = Decimal(0)
-        self.turns: list[bytes] = []
         self.open_calls: dict[str, OpenCall] = {}
+        self.result_seqs: dict[str, int] = {}
+        """Where in the log each call's result is."""
         self.answer_cut = False
         """The newest answer ended early: its last call may be incomplete, so none is run."""
-        self.prompt_tokens = 0
-        """Tokens of the newest call, prompt and answer: what the next prompt holds at least."""
-        self.unbilled_bytes = 0
-        """Bytes of turns that no billed call has held yet."""
         self.unsettled_usd = Decimal(0)
         """The most that calls may have cost which ended without saying."""
         self.newest: dict[str, Any] | None = None
@@ -135,6 +144,7 @@ class SessionState:
     def apply(self, event_type: EventType, payload: dict[str, Any]) -> None:
         """Take in the next event. Raises: InvalidTransition where the session's status forbids it."""
         _APPLY[event_type](self, payload)
+        self.seq += 1
 
     def waiting_for(self) -> list[OpenCall]:
         """Calls that a person has not decided yet."""
@@ -145,12 +155,6 @@ class SessionState:
         if self.status is not to:
             self.status = transition(self.status, to)
 
-    def _say(self, message: Message) -> None:
-        if self._encode_turn is not None:
-            turn = self._encode_turn(message)
-            self.turns.append(turn)
-            self.unbilled_bytes += len(turn)
-
     def _unsettled(self, payload: dict[str, Any]) -> None:
         if payload.get("unsettled_usd") is not None:
             self.unsettled_usd += Decimal(payload["unsettled_usd"])
@@ -160,7 +164,7 @@ class SessionState:
         self.segment_no = 1
 
     def _message_added(self, payload: dict[str, Any]) -> None:
-        self._say(Message(Role(payload["role"]), payload["content"]))
+        self.prompt.say(Message(Role(payload["role"]), payload["content"]))
         self.steps_since_message = 0
 
     def _model_completed(self, payload: dict[str, Any]) -> None:
@@ -177,9 +181,9 @@ class SessionState:
         # A turn that says nothing is left out: no provider needs it back, but to go on with a turn that it paused.
         if calls or payload["content"] or payload["stop_reason"] == StopReason.PAUSE_TURN:
             wire = WireTurn(provider, json_text.exact(json_text.wire_dumps(payload["wire"]["turn"])))
-            self._say(Message(Role.ASSISTANT, payload["content"], calls, wire=wire))
-        if usage.total_tokens:  # what was billed holds the whole prompt and this answer
-            self.prompt_tokens, self.unbilled_bytes = usage.total_tokens, 0
+            asked_in = self.step_no if calls or payload["stop_reason"] == StopReason.PAUSE_TURN else 0
+            self.prompt.say(Message(Role.ASSISTANT, payload["content"], calls, wire=wire), asked_in)
+        self.prompt.bill(usage.total_tokens)  # what was billed holds the whole prompt and this answer
         self.open_calls = {call.call_id: OpenCall(call) for call in calls}
 
     def _tool_started(self, payload: dict[str, Any]) -> None:
@@ -187,22 +191,38 @@ class SessionState:
 
     def _tool_completed(self, payload: dict[str, Any]) -> None:
         self.open_calls[payload["call_id"]].completed = payload
+        self.result_seqs[payload["call_id"]] = self.seq + 1
         calls = self.open_calls.values()
         if any(open_call.completed is None for open_call in calls):
             return
-        cap = self.config.limits.max_result_chars
+        cap = result_cap(self.config.limits, self.config.context_window, len(calls))
         replies = tuple(reply(open_call.call, open_call.completed or {}, cap) for open_call in calls)
         self.open_calls = {}
-        self._say(Message(Role.TOOL, tool_replies=replies))
+        self.prompt.reply(self.step_no, replies)
+
+    def _context_trimmed(self, payload: dict[str, Any]) -> None:
+        self.prompt.trim(payload["results_through"], payload["steps_through"], payload["prompt_tokens_after"])
 
     def _approval_requested(self, payload: dict[str, Any]) -> None:
         self._become(SessionStatus.WAITING_APPROVAL)
-        self.open_calls[payload["call_id"]].approval = Decision(payload["approval_id"], payload["arguments_hash"])
+        open_call = self.open_calls[payload["call_id"]]
+        action = payload.get("action")
+        open_call.approval = Decision(payload["approval_id"], payload["arguments_hash"], action)
+        if action is not None:  # the tool stopped of its own accord, and starts again from its beginning
+            open_call.effect = open_call.given = None
 
     def _approval_decided(self, payload: dict[str, Any]) -> None:
-        self.open_calls[payload["call_id"]].approval = Decision(
-            payload["approval_id"], payload["arguments_hash"], payload["decision"], payload["reason"]
+        open_call = self.open_calls[payload["call_id"]]
+        asked = open_call.approval
+        open_call.approval = Decision(
+            payload["approval_id"],
+            payload["arguments_hash"],
+            None if asked is None else asked.action,
+            payload["decision"],
+            payload["reason"],
         )
+        if payload["decision"] == "approved":
+            open_call.granted.append(payload["arguments_hash"])
 
     def _paused(self, payload: dict[str, Any]) -> None:
         self._become(SessionStatus.PAUSED)
@@ -242,6 +262,7 @@ _APPLY: dict[EventType, Callable[[SessionState, dict[str, Any]], None]] = {
     EventType.MODEL_COMPLETED: SessionState._model_completed,
     EventType.TOOL_STARTED: SessionState._tool_started,
     EventType.TOOL_COMPLETED: SessionState._tool_completed,
+    EventType.CONTEXT_TRIMMED: SessionState._context_trimmed,
     EventType.APPROVAL_REQUESTED: SessionState._approval_requested,
     EventType.APPROVAL_DECIDED: SessionState._approval_decided,
     EventType.SESSION_PAUSED: SessionState._paused,
@@ -262,17 +283,3 @@ def _tool_call(payload: dict[str, Any], provider: str) -> ToolCall:
         payload.get("provider_call_id"),
         provider,
     )
-
-
-def reply(call: ToolCall, completed: dict[str, Any], max_chars: int) -> ToolReply:
-    """The text a model reads for one ended call: a string as it is, other results as JSON, both cut at `max_chars`."""
-    if completed["outcome"] != ToolOutcome.SUCCEEDED:
-        return ToolReply(call, _cut(completed["error"] or "failed", max_chars), is_error=True)
-    result = completed["result"]
-    return ToolReply(call, _cut(result if isinstance(result, str) else json_text.dumps(result), max_chars))
-
-
-def _cut(text: str, max_chars: int) -> str:
-    if len(text) <= max_chars:
-        return text
-    return f"{text[:max_chars]}\n[cut here: {max_chars:,} of {len(text):,} characters shown; ask for less at a time]"

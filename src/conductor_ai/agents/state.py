@@ -12,7 +12,8 @@ from typing import Any
 
 from conductor_ai.agents import recording
 from conductor_ai.agents.cancel_watch import CancelWatch
-from conductor_ai.agents.session_state import EncodeTurn, SessionConfig, SessionState
+from conductor_ai.agents.prompt import EncodeTurn
+from conductor_ai.agents.session_state import SessionConfig, SessionState
 from conductor_ai.errors import ConductorError, SessionBusy, StoreCorrupt
 from conductor_ai.observability.audit import AuditLogger
 from conductor_ai.observability.redaction import Redactor
@@ -182,6 +183,12 @@ class SessionLog:
         if kept is not None:
             return lambda: [_event(row) for row in kept]
         return await self._manager.store.events(self.session_id, self.state.config.org_id)
+
+    async def stored(self, after_seq: int, limit: int) -> list[Event]:
+        """A part of the log as the store has it: of the results, all but those of the step under way."""
+        return await self._manager.store.events(
+            self.session_id, self.state.config.org_id, after_seq=after_seq, limit=limit
+        )
 
     async def record(self, entries: list[AuditEntry], executions: list[ToolExecutionRow]) -> None:
         """Audit rows without an event, for code that a tool calls; returns once they are durable."""

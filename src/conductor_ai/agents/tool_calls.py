@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import secrets
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
+from conductor_ai.agents.read_result import NAME as RESERVED
+from conductor_ai.agents.read_result import READ_RESULT
+from conductor_ai.errors import InvalidTool
 from conductor_ai.schemas import json_text
-from conductor_ai.schemas.events import ToolCompleted, ToolOutcome
+from conductor_ai.schemas.events import ProvenancePayload, ToolCompleted, ToolOutcome
 from conductor_ai.schemas.messages import ToolCall
 from conductor_ai.sdk import context as tool_context
-from conductor_ai.sdk.base import BaseTool, ToolDefinition, ToolResult
+from conductor_ai.sdk.base import BaseTool, ToolDefinition, ToolEffect, ToolResult
 from conductor_ai.sdk.context import ToolContext
 from conductor_ai.tools.arguments import ArgumentValidator
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +33,33 @@ class BoundTool:
     definition: ToolDefinition
     validator: ArgumentValidator
 
+    def effect_of(self, arguments: dict[str, Any]) -> ToolEffect:
+        """What repeating this very call would do. A tool that cannot say is not repeated."""
+        if type(self.tool).effect_of is BaseTool.effect_of:
+            return self.definition.effect
+        try:
+            effect = self.tool.effect_of(json_text.loads(json_text.dumps(arguments)))
+        except Exception:
+            _logger.exception("%s.effect_of failed; the call counts as once", self.definition.name)
+            return "once"
+        return effect if effect in get_args(ToolEffect) else "once"
+
 
 class Toolset:
-    """The tools of one runner, in the order they were named."""
+    """The tools of one runner, in the order they were named; where there are any, `read_result` comes last."""
 
     def __init__(self, tools: Iterable[BaseTool]) -> None:
         self._tools: dict[str, BoundTool] = {}
         for tool in tools:
-            definition = tool.definition
-            self._tools[definition.name] = BoundTool(tool, definition, ArgumentValidator(definition))
+            self._add(tool)
+        if RESERVED in self._tools:
+            raise InvalidTool(f"a tool cannot be called {RESERVED!r}: every session has one of that name")
+        if self._tools:
+            self._add(READ_RESULT)
+
+    def _add(self, tool: BaseTool) -> None:
+        definition = tool.definition
+        self._tools[definition.name] = BoundTool(tool, definition, ArgumentValidator(definition))
 
     @property
     def definitions(self) -> tuple[ToolDefinition, ...]:
@@ -45,10 +70,11 @@ class Toolset:
 
     def only(self, names: Sequence[str]) -> Toolset:
         """Those of the named tools that are here; itself where it has no others."""
-        if set(names) >= self._tools.keys():
+        wanted = {*names, RESERVED} if names else set()
+        if wanted >= self._tools.keys():
             return self
         kept = Toolset([])
-        kept._tools = {name: bound for name, bound in self._tools.items() if name in names}
+        kept._tools = {name: bound for name, bound in self._tools.items() if name in wanted}
         return kept
 
     def problem(self, call: ToolCall) -> str | None:
@@ -64,22 +90,29 @@ class Toolset:
 
 
 async def run_tool(
-    bound: BoundTool, call: ToolCall, arguments: dict[str, Any], context: ToolContext, timeout_s: float
+    bound: BoundTool,
+    call: ToolCall,
+    arguments: dict[str, Any],
+    context: ToolContext,
+    timeout_s: float,
+    effect: ToolEffect,
 ) -> ToolCompleted:
     """Run one checked call to its outcome.
 
     Args:
         arguments: What the tool is given; it may change them.
+        effect: What the tool says of this very call.
     Cancellation of the surrounding task passes through; anything else the tool does becomes an outcome.
     """
     result: Any = None
+    source: str | None = None
     outcome = ToolOutcome.FAILED
     started = time.perf_counter()
     token = tool_context.bind(context)
     try:
         async with asyncio.timeout(timeout_s) as timer:
             answer = await bound.tool.run(arguments)
-        outcome, result, error = _read(call.name, answer)
+        outcome, result, error, source = _read(call.name, answer)
     except asyncio.CancelledError as exc:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -92,9 +125,12 @@ async def run_tool(
         tool_context.reset(token)
     if timer.expired() and outcome is not ToolOutcome.SUCCEEDED:
         error = f"timed out after {timeout_s:g} s"
-        if bound.definition.effect == "once":
+        if effect == "once":
             outcome, error = ToolOutcome.UNKNOWN, f"{error}; outcome unknown: it may have taken effect, check first"
-    return completed(context.step_no, call, outcome, result, error, (time.perf_counter() - started) * 1000)
+    done = completed(context.step_no, call, outcome, result, error, (time.perf_counter() - started) * 1000)
+    if bound.definition.untrusted_output:  # an error may quote what came from outside, too
+        done["provenance"] = provenance(call.name, source)
+    return done
 
 
 def completed(
@@ -116,6 +152,11 @@ def completed(
     }
 
 
+def provenance(tool: str, source: str | None) -> ProvenancePayload:
+    """The label of text from outside, with a fence that the text could not know of."""
+    return {"tool": tool, "source": source, "fence": secrets.token_hex(4)}
+
+
 def idempotency_key(session_id: str, call: ToolCall) -> str:
     """Stable across retries and crashes, and no other call's."""
     return f"{session_id}:{call.call_id}"
@@ -127,18 +168,19 @@ def unknown_outcome(step_no: int, call: ToolCall, why: str) -> ToolCompleted:
     return completed(step_no, call, ToolOutcome.UNKNOWN, error=error)
 
 
-def _read(name: str, answer: object) -> tuple[ToolOutcome, Any, str | None]:
+def _read(name: str, answer: object) -> tuple[ToolOutcome, Any, str | None, str | None]:
+    """Outcome, result, error, and the source that the tool names."""
     if not isinstance(answer, ToolResult):
-        return ToolOutcome.FAILED, None, f"{name} returned {type(answer).__name__} instead of a ToolResult"
+        return ToolOutcome.FAILED, None, f"{name} returned {type(answer).__name__} instead of a ToolResult", None
     if not answer.success:
-        return ToolOutcome.FAILED, None, answer.error or "failed without an error text"
+        return ToolOutcome.FAILED, None, answer.error or "failed without an error text", answer.source
     if isinstance(answer.result, str):
-        return ToolOutcome.SUCCEEDED, answer.result, None
+        return ToolOutcome.SUCCEEDED, answer.result, None, answer.source
     try:
         text = json_text.dumps(answer.result)
     except (TypeError, ValueError, RecursionError) as exc:
-        return ToolOutcome.FAILED, None, f"{name} returned a result that is not JSON data: {exc}"
-    return ToolOutcome.SUCCEEDED, json_text.Fragment(text), None
+        return ToolOutcome.FAILED, None, f"{name} returned a result that is not JSON data: {exc}", answer.source
+    return ToolOutcome.SUCCEEDED, json_text.Fragment(text), None, answer.source
 
 
 def _describe(exc: BaseException) -> str:

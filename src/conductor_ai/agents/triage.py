@@ -48,6 +48,10 @@ def _sort(log: SessionLog, toolset: Toolset, open_call: OpenCall, plan: Plan) ->
         log.stage(EventType.TOOL_COMPLETED, completed(state.step_no, call, ToolOutcome.NOT_RUN, error=problem))
     elif open_call.effect is not None:  # `read` or `idempotent`, started by a process that died: run it again
         plan.to_run.append(open_call)
+    elif open_call.approval is not None and open_call.approval.decision == "denied":
+        why = f": {open_call.approval.reason}" if open_call.approval.reason else ""
+        error = f"a person refused this call{why}. Do not try it again unasked."
+        log.stage(EventType.TOOL_COMPLETED, completed(state.step_no, call, ToolOutcome.REFUSED, error=error))
     elif bound.definition.requires_approval and not _approved(log, open_call, plan):
         return
     else:
@@ -57,9 +61,11 @@ def _sort(log: SessionLog, toolset: Toolset, open_call: OpenCall, plan: Plan) ->
 
 
 def _approved(log: SessionLog, open_call: OpenCall, plan: Plan) -> bool:
-    """Whether the call may run; where not, it has been refused or put on the list to ask."""
+    """Whether the call may run; where not, it is on the list to ask."""
     state, call, approval = log.state, open_call.call, open_call.approval
     digest = _call_hash(log.session_id, state, call)
+    if digest in open_call.granted:
+        return True
     if approval is None and call.name in state.config.pre_approved:
         decision: ApprovalDecidedPayload = {
             "approval_id": None,
@@ -72,14 +78,7 @@ def _approved(log: SessionLog, open_call: OpenCall, plan: Plan) -> bool:
         }
         log.stage(EventType.APPROVAL_DECIDED, decision)
         return True
-    if approval is not None and approval.decision == "denied":
-        why = f": {approval.reason}" if approval.reason else ""
-        error = f"a person refused this call{why}. Do not try it again unasked."
-        log.stage(EventType.TOOL_COMPLETED, completed(state.step_no, call, ToolOutcome.REFUSED, error=error))
-        return False
     if approval is not None and approval.decision == "approved":
-        if approval.arguments_hash == digest:
-            return True
         void(log, call, approval, "the arguments differ from those that were approved")
     plan.to_ask.append(_request(log.session_id, state, call, digest))
     return False
@@ -105,6 +104,6 @@ def _intent(log: SessionLog, bound: BoundTool, call: ToolCall) -> ToolStarted:
         "step_no": log.state.step_no,
         "call_id": call.call_id,
         "name": call.name,
-        "effect": bound.definition.effect,
+        "effect": bound.effect_of(call.arguments or {}),
         "idempotency_key": idempotency_key(log.session_id, call),
     }

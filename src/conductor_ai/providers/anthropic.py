@@ -104,7 +104,7 @@ def _known_as(call: ToolCall) -> str:
 
 
 def _tool_result(reply: ToolReply) -> dict[str, Any]:
-    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": _known_as(reply.call), "content": reply.content}
+    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": _known_as(reply.call), "content": reply.shown}
     if reply.is_error:
         block["is_error"] = True
     return block

@@ -41,7 +41,7 @@ def encode_head(spec: HeadSpec, extra: dict[str, Any]) -> bytes:
 def encode_turn(provider: str, message: Message) -> bytes:
     if message.role is Role.TOOL:
         replies = [
-            {"role": "tool", "tool_call_id": _known_as(provider, reply.call), "content": reply.content}
+            {"role": "tool", "tool_call_id": _known_as(provider, reply.call), "content": reply.shown}
             for reply in message.tool_replies
         ]
         return json_text.exact(b",".join(map(json_text.wire_dumps, replies)))

@@ -111,7 +111,7 @@ def _theirs(call: ToolCall) -> dict[str, str]:
 
 def _function_response(reply: ToolReply) -> dict[str, Any]:
     call = reply.call
-    response = {"error" if reply.is_error else "output": reply.content}
+    response = {"error" if reply.is_error else "output": reply.shown}
     return {"functionResponse": {**_theirs(call), "name": call.name, "response": response}}
 
 

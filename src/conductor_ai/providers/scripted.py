@@ -43,7 +43,8 @@ class Reply:
 @dataclass(frozen=True, slots=True)
 class Moment:
     """Where a conversation stands. `turn` counts the model's turns so far; `prompt` is the newest user message;
-    `replies` are the tool replies since the last turn, `history` those of all turns, oldest first."""
+    `replies` are the tool replies since the last turn, `history` those of all turns in the prompt, oldest first. What a
+    tool returned is there without the fence around untrusted text."""
 
     turn: int
     prompt: str
@@ -108,6 +109,8 @@ class ScriptedProvider:
         if message.wire is not None and message.wire.provider == NAME:
             return message.wire.json
         turn: dict[str, Any] = {"role": message.role.value, "content": message.content}
+        if message.left_out:
+            turn["left_out"] = message.left_out
         if message.tool_replies:
             turn["replies"] = [
                 [reply.call.name, reply.call.arguments or {}, reply.content, reply.is_error]
@@ -151,6 +154,8 @@ def _moment(turns: Sequence[bytes]) -> Moment:
     for turn in map(json_text.loads, turns):
         if turn["role"] == Role.ASSISTANT.value:
             count, since = count + 1, len(history)
+        elif "left_out" in turn:  # a note that stands for turns which no longer fit the prompt
+            count += turn["left_out"]
         elif turn["role"] == Role.USER.value:
             prompt = turn["content"]
         history += [Reply(*reply) for reply in turn.get("replies", ())]

@@ -17,6 +17,7 @@ class EventType(StrEnum):
     MODEL_COMPLETED = "model.completed"
     TOOL_STARTED = "tool.started"
     TOOL_COMPLETED = "tool.completed"
+    CONTEXT_TRIMMED = "context.trimmed"
     APPROVAL_REQUESTED = "approval.requested"
     APPROVAL_DECIDED = "approval.decided"
     SESSION_PAUSED = "session.paused"
@@ -48,7 +49,10 @@ class Event:
 
 
 class SessionCreated(TypedDict):
-    """Everything needed to drive the session again; tools are names, limits as `Limits.to_dict`."""
+    """Everything needed to drive the session again; tools are names, limits as `Limits.to_dict`.
+
+    `context_window` is the model's, in tokens: what is shown of a result follows from it.
+    """
 
     org_id: str
     agent: str | None
@@ -57,6 +61,7 @@ class SessionCreated(TypedDict):
     instructions: str | None
     limits: dict[str, Any]
     pre_approved: list[str]
+    context_window: int | None
 
 
 class MessageAdded(TypedDict):
@@ -119,8 +124,16 @@ class ToolOutcome(StrEnum):
     NOT_RUN = "not_run"
 
 
+class ProvenancePayload(TypedDict):
+    """The label of text from outside; `fence` is random."""
+
+    tool: str
+    source: str | None
+    fence: str
+
+
 class ToolCompleted(TypedDict):
-    """`result` is whole, however little of it the model is shown."""
+    """`result` is whole, however little of it the model is shown. `facts` are the tool's own, for the audit."""
 
     step_no: int
     call_id: str
@@ -129,10 +142,28 @@ class ToolCompleted(TypedDict):
     result: Any
     error: str | None
     execution_time_ms: float
+    provenance: NotRequired[ProvenancePayload]
+    facts: NotRequired[dict[str, Any]]
+
+
+class ContextTrimmed(TypedDict):
+    """What leaves the prompt, never the log, before step `step_no`: tool results of steps up to `results_through` give
+    way to pointers, steps up to `steps_through` to one note. Tokens are estimates."""
+
+    step_no: int
+    results_through: int
+    steps_through: int
+    prompt_tokens_before: int
+    prompt_tokens_after: int
+    context_window: int
 
 
 class ApprovalRequested(TypedDict):
-    """`arguments_hash` covers session, step, call, tool and the exact arguments."""
+    """`arguments_hash` covers session, step, call, tool, action and the exact arguments.
+
+    Without `action` the whole call waits. With it, the tool itself stopped before the step that `action` names
+    (`category: function`), and `arguments` are those of that step; the call starts again once it is approved.
+    """
 
     approval_id: str
     step_no: int
@@ -140,6 +171,7 @@ class ApprovalRequested(TypedDict):
     tool_name: str
     arguments: dict[str, Any]
     arguments_hash: str
+    action: NotRequired[str]
 
 
 class ApprovalDecidedPayload(TypedDict):

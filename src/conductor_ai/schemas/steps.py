@@ -22,7 +22,8 @@ class StepType(StrEnum):
 
 @dataclass(slots=True)
 class StepToolCall:
-    """One tool call of a step. `outcome` is None while it has no result."""
+    """One tool call of a step. `outcome` is None while it has no result. `provenance` labels text from outside: the
+    tool that brought it, and its source."""
 
     call_id: str
     name: str
@@ -31,6 +32,7 @@ class StepToolCall:
     result: Any = None
     error: str | None = None
     execution_time_ms: float | None = None
+    provenance: dict[str, str | None] | None = None
 
     @property
     def success(self) -> bool:
@@ -41,6 +43,8 @@ class StepToolCall:
         self.outcome, self.error = completed["outcome"], completed["error"]
         self.result = json_text.plain(completed["result"])
         self.execution_time_ms = completed["execution_time_ms"]
+        if label := completed.get("provenance"):
+            self.provenance = {"tool": label["tool"], "source": label["source"]}
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -52,6 +56,7 @@ class StepToolCall:
             "result": self.result,
             "error": self.error,
             "execution_time_ms": self.execution_time_ms,
+            "provenance": self.provenance,
         }
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from conductor_ai.sdk import BaseTool, PluginRegistry
 from conductor_ai.sdk.context import current_context
+from conductor_ai.sdk.security.approval import require_approval
 
 registry = PluginRegistry()
 
@@ -57,6 +58,28 @@ async def send(item: str) -> dict[str, str]:
     return await _act("send", item)
 
 
+@registry.tool(effect="once")
+async def deploy(item: str) -> dict[str, str]:
+    """Deploy an item; a person is asked on the way.
+
+    Args:
+        item: What to deploy.
+    """
+    await _stop_at("deploy:entered", current_context().idempotency_key)
+    return await _release("deploy", item)
+
+
+@registry.tool(effect="idempotent")
+async def publish(item: str) -> dict[str, str]:
+    """Publish an item, which may be done again; a person is asked on the way.
+
+    Args:
+        item: What to publish.
+    """
+    await _stop_at("publish:entered", current_context().idempotency_key)
+    return await _release("publish", item)
+
+
 def register(global_registry: Tools) -> None:
     for tool in registry.tools:
         global_registry.register(tool)
@@ -68,6 +91,11 @@ async def _act(tool: str, item: str) -> dict[str, str]:
     _leave_a_mark(tool, key)
     await _stop_at(f"{tool}:acted", key)
     return {"item": item, "key": key}
+
+
+@require_approval(category="release")
+async def _release(tool: str, item: str) -> dict[str, str]:
+    return await _act(tool, item)
 
 
 async def _stop_at(point: str, key: str) -> None:
