@@ -32,6 +32,7 @@ def installed(site_packages: Path) -> ModuleType:
 def test_a_checkout_has_the_folders_at_its_root() -> None:
     assert bundled("sql") == ROOT / "sql"
     assert bundled("plugins") == ROOT / "plugins"
+    assert bundled("agents") == ROOT / "agents"
 
 
 def test_a_wheel_has_them_where_the_build_puts_them(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_a_wheel_has_them_where_the_build_puts_them(tmp_path: Path) -> None:
     module = installed(tmp_path)
     for target in build["force-include"].values():
         (tmp_path / target).mkdir(parents=True)
-    for name in ("sql", "plugins"):
+    for name in ("sql", "plugins", "agents"):
         assert module.bundled(name) == tmp_path / "conductor_ai" / "_data" / name
 
 

@@ -1,4 +1,4 @@
-"""Finds the folders that travel with the package but are not Python: migrations and plugins."""
+"""Finds the folders that travel with the package but are not Python: migrations, plugins and agents."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 
-def bundled(name: Literal["sql", "plugins"]) -> Path:
+def bundled(name: Literal["sql", "plugins", "agents"]) -> Path:
     """The folder `name`: inside an installed wheel `conductor_ai/_data/<name>`, in a checkout `<name>` at its root.
 
     Raises: RuntimeError where neither is there: the installation is broken.

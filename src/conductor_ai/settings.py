@@ -52,6 +52,11 @@ class Settings(BaseSettings):
         default=Path(".conductor"), description="folder of the embedded database and of models.toml"
     )
     conductor_plugins_dir: Path = Field(default=Path("plugins"), description="folder of your plugins")
+    conductor_agents_dir: Path = Field(default=Path("agents"), description="folder of your agents, one TOML file each")
+    conductor_fetch_grants: str = Field(
+        default="",
+        description="host:port pairs, separated by commas, that tools may fetch although they are not public",
+    )
     app_env: Literal["development", "production"] = Field(
         default="development",
         description="development or production; production refuses keyless use and the demo model",
@@ -120,7 +125,7 @@ class Settings(BaseSettings):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
 
-    @field_validator("conductor_home", "conductor_plugins_dir")
+    @field_validator("conductor_home", "conductor_plugins_dir", "conductor_agents_dir")
     @classmethod
     def _expanded(cls, value: Path) -> Path:
         return value.expanduser()

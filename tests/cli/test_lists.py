@@ -1,5 +1,6 @@
 """Commands that show: sessions, tools, models, plugins."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,22 @@ def test_tools_are_listed_and_called(console: Console, desk: Path) -> None:
     called = console.here("tools", "call", "look_up", '{"word": "owl"}')
     assert (called.code, called.out) == (0, '{\n  "meaning": "OWL"\n}\n')
     assert console.here("tools", "call", "look_up", '{"word": "owl"}', "--json").json["success"] is True
+
+
+def test_a_tool_that_lacks_its_extra_is_listed_with_the_line_that_installs_it(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usable = console.here("tools", "list", "--json").json
+    monkeypatch.setitem(sys.modules, "trafilatura", None)
+    row = console.here("tools", "list").out.splitlines()[0].split("\t")
+    assert row[:3] == ["web_fetch", "unavailable", "-"]
+    assert 'pip install "conductor-ai[web]"' in row[3]
+    assert console.here("tools", "list", "--json").json == [tool for tool in usable if tool["name"] != "web_fetch"]
+    refused = console.here("run", "x", "--tools", "web_fetch", "--model", "demo/scripted", "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (2, "missing_extra")
+    doctor = console.here("doctor", "--json")
+    assert doctor.json["ok"]
+    assert any("pip install" in check["detail"] for check in doctor.json["checks"] if check["name"] == "tool web_fetch")
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_options_reach_the_session(console: Console, model: ModelServer, desk: P
     )
     request = model.requests[0]
     assert request["messages"][0] == {"role": "system", "content": "Be brief."}
-    assert [tool["function"]["name"] for tool in request["tools"]] == ["look_up", "shout"]
+    assert [tool["function"]["name"] for tool in request["tools"]] == ["look_up", "shout", "read_result"]
 
 
 def test_a_step_limit_pauses_and_a_raised_one_resumes(console: Console, model: ModelServer, desk: Path) -> None:

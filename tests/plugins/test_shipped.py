@@ -10,6 +10,7 @@ import pytest
 
 from conductor_ai.settings import Settings
 from conductor_ai.tools.plugin_loader import SHIPPED
+from conductor_ai.tools.registry import ToolRegistry
 from conductor_ai.wiring.plugins import load_plugins
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ def write_plugin(folder: Path) -> None:
 
 
 def found(plugins_dir: Path | None = None) -> dict[str, str]:
-    _, plugins = load_plugins(Settings.load(), plugins_dir)
+    plugins = load_plugins(ToolRegistry(), Settings.load(), plugins_dir)
     assert [plugin.error for plugin in plugins if plugin.error] == []
     return {plugin.name: plugin.path for plugin in plugins}
 

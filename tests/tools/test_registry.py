@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from conductor_ai.errors import DuplicateTool, InvalidTool, UnknownTool
+from conductor_ai.errors import DuplicateTool, InvalidTool, MissingExtra, UnknownTool
 from conductor_ai.sdk import BaseTool, PluginRegistry, ToolCategory, ToolDefinition, ToolResult
 from conductor_ai.tools import base
 from conductor_ai.tools.registry import PluginLoader, ToolRegistry
@@ -154,3 +154,24 @@ def test_the_global_registry_is_an_ordinary_one() -> None:
 def test_the_plans_path_of_the_vocabulary_is_the_same_vocabulary() -> None:
     assert base.BaseTool is BaseTool
     assert base.ToolDefinition is ToolDefinition
+
+
+def test_a_tool_that_lacks_its_extra_is_no_tool_but_says_what_to_install() -> None:
+    registry = ToolRegistry()
+    registry.keep_unavailable("named", MissingExtra("named needs the extra", hint="pip install it"))
+
+    for _ in range(2):
+        with pytest.raises(MissingExtra, match="named needs the extra") as caught:
+            registry.get_tool("named")
+        assert caught.value.hint == "pip install it"
+    assert (registry.tools, list(registry.unavailable)) == ([], ["named"])
+
+
+def test_the_name_of_a_tool_that_lacks_its_extra_is_taken() -> None:
+    registry = ToolRegistry()
+    registry.keep_unavailable("named", MissingExtra("named needs the extra"))
+
+    with pytest.raises(DuplicateTool, match=r"two tools are called 'named'.*whose extra is not installed"):
+        registry.register_together(lambda draft: draft.register(Named()))
+    registry.register_together(lambda draft: draft.register(Named("other")))
+    assert [definition.name for definition in registry.definitions] == ["other"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from conductor_ai.cli.answer_stream import keeping_standard_output
-from conductor_ai.cli.commands import approvals, models, plugins, sessions, tools
+from conductor_ai.cli.commands import agents, approvals, models, plugins, sessions, tools
 from conductor_ai.cli.commands.demo import demo
 from conductor_ai.cli.commands.doctor import doctor
 from conductor_ai.cli.commands.resume import cancel, resume
@@ -24,7 +24,7 @@ Exit codes:
   0    completed
   1    failed; also refused by the provider, or the provider is away
   2    usage: wrong arguments, no key, an unknown or refused model, tool,
-       session or approval, or a session that another process drives
+       agent, session or approval, or a session that another process drives
   3    waiting for approval
   4    paused by a limit
   130  interrupted or cancelled
@@ -67,6 +67,7 @@ def _app() -> typer.Typer:
         ("sessions", "Look at sessions.", sessions.COMMANDS),
         ("tools", "List tools, or call one.", tools.COMMANDS),
         ("models", "List models with their prices.", models.COMMANDS),
+        ("agents", "List agents in files, or show one.", agents.COMMANDS),
         ("plugins", "List plugins, or begin one.", plugins.COMMANDS),
     ):
         group = _group(about)

@@ -31,9 +31,9 @@ async def ask_yes_no(question: str) -> bool | None:
             return False
 
 
-def show_call(tool_name: str, arguments: dict[str, Any]) -> None:
-    """A tool call as it would be made, nothing shortened and nothing hidden."""
-    note(f"{tool_name} wants to run with exactly these arguments:")
+def show_call(who: str, arguments: dict[str, Any]) -> None:
+    """What `who` would do, a tool or an action inside one: nothing shortened and nothing hidden."""
+    note(f"{exact(who)} wants to run with exactly these arguments:")
     note(exact(json.dumps(arguments, indent=2, ensure_ascii=False)))
 
 

@@ -23,24 +23,24 @@ _SEARCHED = 10_000
 
 
 @asynccontextmanager
-async def opened(plugins_dir: Path | None = None) -> AsyncIterator[Conductor]:
+async def opened(plugins_dir: Path | None = None, agents_dir: Path | None = None) -> AsyncIterator[Conductor]:
     """The door for one command, its database made where there is none. Broken plugins are named on standard error."""
     from conductor_ai.settings import Settings
     from conductor_ai.wiring import open_conductor
 
     settings = Settings.load()
     _refuse_file(settings.conductor_home)
-    async with open_conductor(settings, plugins_dir=plugins_dir) as conductor:
+    async with open_conductor(settings, plugins_dir=plugins_dir, agents_dir=agents_dir) as conductor:
         _warn_of_broken(conductor.plugins)
         yield conductor
 
 
-def loaded_plugins(plugins_dir: Path | None = None) -> tuple[ToolRegistry, list[PluginInfo]]:
+def loaded_tools(plugins_dir: Path | None = None) -> tuple[ToolRegistry, list[PluginInfo]]:
     """Tools and where they come from, without a database: listing works in any folder. Warns as `opened` does."""
     from conductor_ai.settings import Settings
-    from conductor_ai.wiring.plugins import load_plugins
+    from conductor_ai.wiring.tools import load_tools
 
-    registry, plugins = load_plugins(Settings.load(), plugins_dir)
+    registry, plugins = load_tools(Settings.load(), plugins_dir)
     _warn_of_broken(plugins)
     return registry, plugins
 

@@ -13,6 +13,7 @@ from conductor_ai.cli.exit_codes import ExitCode
 from conductor_ai.cli.live_view import open_view
 from conductor_ai.cli.reporting import Report
 from conductor_ai.cli.stop_signals import StopSignals
+from conductor_ai.cli.text import asker
 from conductor_ai.errors import ApprovalAlreadyDecided
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.agent_session import AgentSession
@@ -62,8 +63,9 @@ class Foreground:
         """False where the person left a question open. A decision that came from elsewhere meanwhile counts as one."""
         self.view.hold()
         for approval in await self._conductor.approvals(session_id=session_id):
-            show_call(approval.tool_name, json_text.loads(approval.arguments))
-            allowed = await ask_yes_no(f"allow {approval.tool_name}?")
+            who = asker(approval.tool_name, approval.action)
+            show_call(who, json_text.loads(approval.arguments))
+            allowed = await ask_yes_no(f"allow {who}?")
             if allowed is None:
                 return False
             try:

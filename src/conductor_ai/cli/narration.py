@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from conductor_ai.cli.text import json_line, milliseconds, money, one_line
+from conductor_ai.cli.text import asker, json_line, milliseconds, money, one_line
 
 _ARGUMENTS_WIDTH = 80
 _OUTCOMES = {
@@ -47,19 +47,10 @@ class Narrator:
                 return [Line(f"  {self._running.get(payload['call_id'], 'tool')}: {one_line(payload['text'])}", "dim")]
             case "tool.completed":
                 return self._tool_completed(payload)
-            case "approval.requested":
-                arguments = json_line(payload["arguments"], _ARGUMENTS_WIDTH)
-                return [
-                    Line(f"step {payload['step_no']}  approval needed: {payload['tool_name']} {arguments}", "yellow")
-                ]
-            case "approval.decided":
-                return [Line(f"  {payload['tool_name']} {_decision(payload['decision'], payload['by'])}")]
-            case "session.resumed":
-                return [Line("resumed")]
             case "session.failed":
                 self.failure_hint = payload["hint"]
                 self.failure_resumable = payload["resumable"]
-        return []
+        return _plain_lines(event["type"], payload)
 
     def _model_completed(self, payload: dict[str, Any]) -> list[Line]:
         self.activity = ""
@@ -100,9 +91,37 @@ class Narrator:
         self.activity = f"step {step_no}: {', '.join(self._running.values())}" if self._running else ""
 
 
+def _plain_lines(event_type: str, payload: dict[str, Any]) -> list[Line]:
+    """The lines of events that say all there is to say of them."""
+    match event_type:
+        case "context.trimmed":
+            return [Line(_trimmed(payload), "dim")]
+        case "approval.requested":
+            return [Line(f"step {payload['step_no']}  approval needed: {_asked(payload)}", "yellow")]
+        case "approval.decided":
+            return [Line(f"  {payload['tool_name']} {_decision(payload['decision'], payload['by'])}")]
+        case "session.resumed":
+            return [Line("resumed")]
+    return []
+
+
+def _trimmed(payload: dict[str, Any]) -> str:
+    tokens = f"some {payload['prompt_tokens_before']:,} of {payload['context_window']:,} tokens"
+    gone = f"results up to step {payload['results_through']}" if payload["results_through"] else "nothing"
+    if payload["steps_through"]:
+        gone = f"steps 1 to {payload['steps_through']}"
+    return f"step {payload['step_no']}  prompt at {tokens}: {gone} left it, read_result brings them back"
+
+
 def without_label(error: str) -> str:
     """The error of a call without the words that its outcome says already."""
     return error.replace(f"{_OUTCOMES['unknown']}: ", "")
+
+
+def _asked(payload: dict[str, Any]) -> str:
+    arguments = json_line(payload["arguments"], _ARGUMENTS_WIDTH)
+    who = asker(payload["tool_name"], payload.get("action"))
+    return f"{who}({arguments})" if "action" in payload else f"{who} {arguments}"
 
 
 def _decision(decision: str, by: str) -> str:

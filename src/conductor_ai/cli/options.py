@@ -12,6 +12,10 @@ PluginsDir = Annotated[
     Path | None,
     typer.Option("--plugins-dir", help="Folder of plugins [default: $CONDUCTOR_PLUGINS_DIR, else plugins/]."),
 ]
+AgentsDir = Annotated[
+    Path | None,
+    typer.Option("--agents-dir", help="Folder of agents in files [default: $CONDUCTOR_AGENTS_DIR, else agents/]."),
+]
 MaxCost = Annotated[
     str | None, typer.Option("--max-cost", metavar="USD", help="Pause before the session costs more than this.")
 ]

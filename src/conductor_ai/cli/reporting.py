@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from conductor_ai.cli.exit_codes import ExitCode, of_session
 from conductor_ai.cli.live_view import LiveView
 from conductor_ai.cli.output import say, say_json
-from conductor_ai.cli.text import count, exact, money, one_line
+from conductor_ai.cli.text import asker, count, exact, money, one_line
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.approvals import ApprovalRecord
 from conductor_ai.schemas.session import PauseReason, SessionStatus
@@ -65,7 +65,7 @@ class Report:
     def _say_what_waits(pending: Sequence[ApprovalRecord], view: LiveView) -> None:
         for approval in pending:
             arguments = json.dumps(json_text.loads(approval.arguments), ensure_ascii=False)
-            view.line(f"waits:   {approval.tool_name} {exact(arguments)}")
+            view.line(f"waits:   {asker(approval.tool_name, approval.action)} {exact(arguments)}")
             view.line(f"approve: conductor approvals approve {approval.approval_id}")
             view.line(f"deny:    conductor approvals deny {approval.approval_id}")
 

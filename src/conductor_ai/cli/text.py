@@ -36,6 +36,11 @@ def json_line(value: Any, width: int = 100) -> str:
     return one_line(json.dumps(value, ensure_ascii=False), width)
 
 
+def asker(tool_name: str, action: str | None) -> str:
+    """What waits for a person: a tool, or one action inside it, as `run_python: code_execution: run_code`."""
+    return tool_name if action is None else f"{tool_name}: {exact(action)}"
+
+
 def money(amount: Decimal | str | None) -> str:
     """US dollars for reading, rounded here and nowhere before; `price unknown` for None."""
     if amount is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Literal
@@ -9,8 +10,9 @@ from typing import Any, Literal
 from conductor_ai.agents.closing import cancel
 from conductor_ai.agents.runner import AgentRunner, Runtime
 from conductor_ai.agents.state import OnEvent
+from conductor_ai.conductor.agent_files import AgentSpec, find_agent
 from conductor_ai.conductor.decisions import decide
-from conductor_ai.conductor.requests import StartRequest, tool_names
+from conductor_ai.conductor.requests import StartRequest, tool_names, with_agent
 from conductor_ai.conductor.tool_calls import call_tool
 from conductor_ai.errors import InvalidTransition, OwnershipLost, SessionBusy, UnknownTool
 from conductor_ai.model_catalog import Catalog, ModelInfo
@@ -19,6 +21,7 @@ from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.schemas.events import Event
 from conductor_ai.schemas.session import SessionStatus
 from conductor_ai.sdk.base import ToolDefinition, ToolResult
+from conductor_ai.sdk.security.approval import Approver
 from conductor_ai.tools.registry import PluginInfo, ToolRegistry
 
 
@@ -28,6 +31,7 @@ class Conductor:
     Args:
         default_model: The model of a request that names none; raises MissingKey where none can be used.
         plugins: What was found when tools were loaded, broken plugins included.
+        agents: Reads the agents in files, broken ones included; called each time somebody asks for them.
     """
 
     def __init__(
@@ -38,11 +42,13 @@ class Conductor:
         *,
         default_model: Callable[[], str],
         plugins: Sequence[PluginInfo] = (),
+        agents: Callable[[], Sequence[AgentSpec]] = tuple,
     ) -> None:
         self._runtime = runtime
         self._registry = registry
         self._catalog = catalog
         self._default_model = default_model
+        self._agents = agents
         self._runners: dict[tuple[str, str], AgentRunner] = {}
         self.plugins = list(plugins)
 
@@ -52,15 +58,29 @@ class Conductor:
     def models(self) -> list[ModelInfo]:
         return list(self._catalog.list_models())
 
-    async def call_tool(self, name: str, arguments: dict[str, Any], *, org_id: str = "default") -> ToolResult:
+    async def agents(self) -> list[AgentSpec]:
+        """The agents in files as they are now, broken ones with their error. Raises: InvalidInput for a folder."""
+        return list(await asyncio.to_thread(self._agents))
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], *, org_id: str = "default", approver: Approver | None = None
+    ) -> ToolResult:
         """Run one tool outside any session, audited; a tool that requires approval is the caller's to confirm.
 
-        Raises: UnknownTool, InvalidInput for arguments that do not fit, AuditUnavailable.
+        Args:
+            approver: Asked where the tool itself needs approval to go on; it then starts again. None: such a call fails
+                with ApprovalRequired.
+        Raises: UnknownTool, InvalidInput for arguments that do not fit, AuditUnavailable, whatever `approver` raises.
         """
-        return await call_tool(self._runtime.states, self._registry, name, arguments, org_id=org_id)
+        return await call_tool(self._runtime.states, self._registry, name, arguments, org_id=org_id, approver=approver)
 
     async def start(self, request: StartRequest, *, org_id: str = "default") -> AgentSession:
-        """A new session: durable, claimed by this process, `running`; `run` drives it. Raises: UsageError."""
+        """A new session: durable, claimed by this process, `running`; `run` drives it. Raises: UsageError.
+
+        An agent's file is read now; the session keeps what it said, and needs the file no more.
+        """
+        if request.agent is not None:
+            request = with_agent(request, find_agent(await self.agents(), request.agent))
         runner = AgentRunner(
             request.model or self._default_model(),
             tool_names(request, self._registry),
@@ -210,9 +230,13 @@ class Conductor:
                 del self._runners[key]
 
     async def _runner_of(self, session_id: str, org_id: str) -> AgentRunner:
-        """A runner for a session as its log describes it. Raises: UnknownTool where one of its tools is not loaded."""
+        """A runner for a session as its log describes it.
+
+        Raises: UnknownTool where one of its tools is not loaded, MissingExtra where one lacks its extra.
+        """
         config = await self._runtime.states.config(session_id, org_id)
-        missing = [name for name in config.tools if name not in {tool.name for tool in self._registry.definitions}]
+        known = {tool.name for tool in self._registry.definitions} | self._registry.unavailable.keys()
+        missing = [name for name in config.tools if name not in known]
         if missing:
             raise UnknownTool(
                 f"session {session_id} uses tools that are not loaded: {', '.join(missing)}",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from conductor_ai.agents.limits import max_output_tokens, require_price
+from conductor_ai.agents.tool_calls import Toolset
+from conductor_ai.conductor.agent_files import AgentSpec
 from conductor_ai.errors import InvalidInput, UnknownTool
 from conductor_ai.model_catalog import ModelInfo, reserve_usd
 from conductor_ai.schemas import json_text
@@ -18,8 +20,9 @@ from conductor_ai.tools.registry import ToolRegistry
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartRequest:
-    """A session to be started. `model` None is the default model, `tools` None every registered tool; the tools named
-    in `pre_approved` run without asking."""
+    """A session to be started. `agent` names an agent in a file, which gives what the request leaves open, each limit
+    by itself. Without it `model` None is the default model, `tools` None every registered tool. The tools named in
+    `pre_approved` run without asking."""
 
     messages: Sequence[Message | Mapping[str, Any]]
     model: str | None = None
@@ -28,6 +31,22 @@ class StartRequest:
     limits: Limits | dict[str, Any] | None = None
     pre_approved: Sequence[str] = ()
     agent: str | None = None
+
+
+def with_agent(request: StartRequest, agent: AgentSpec) -> StartRequest:
+    """`request` with what it leaves open filled in from its agent's file. Raises: InvalidInput for its limits."""
+    limits = agent.limits
+    if isinstance(request.limits, dict):
+        limits = limits.with_changes(request.limits)
+    elif request.limits is not None:
+        limits = Limits.of(request.limits)
+    return replace(
+        request,
+        model=request.model or agent.model,
+        tools=agent.tools if request.tools is None else request.tools,
+        instructions=agent.instructions if request.instructions is None else request.instructions,
+        limits=limits,
+    )
 
 
 def tool_names(request: StartRequest, registry: ToolRegistry) -> list[str]:
@@ -42,18 +61,22 @@ def tool_names(request: StartRequest, registry: ToolRegistry) -> list[str]:
 
 
 def plan(request: StartRequest, model: ModelInfo, registry: ToolRegistry) -> dict[str, Any]:
-    """What starting `request` on `model` would do, as JSON data; calls nothing, stores nothing, refuses what `start`
-    refuses. `first_call_at_most_usd` counts a token for each byte of the prompt and the longest answer allowed."""
+    """What starting `request` (its agent's values filled in) on `model` would do, as JSON data; calls nothing, stores
+    nothing, refuses what `start` refuses. `first_call_at_most_usd` counts a token for each byte of the prompt and the
+    longest answer allowed."""
     _, messages = parse_messages(request.messages)
     limits = Limits.of(request.limits)
     require_price(model, limits)
-    tools = [registry.get_tool(name).definition for name in tool_names(request, registry)]
+    names = tool_names(request, registry)
+    tools = [registry.get_tool(name).definition for name in names]
     conversation = [{"role": message.role.value, "content": message.content} for message in messages]
-    definitions = [tool.model_dump(mode="json") for tool in tools]
+    toolset = Toolset(registry.get_tool(name) for name in names)  # with the tool that every session has beside them
+    definitions = [tool.model_dump(mode="json") for tool in toolset.definitions]
     prompt_bytes = len(json_text.wire_dumps([request.instructions, conversation, definitions]))
     price = model.price
     bound = None if price is None else reserve_usd(price, prompt_bytes, max_output_tokens(model, limits))
     return {
+        "agent": request.agent,
         "model": model.id,
         "provider": model.provider.value,
         "usd_per_million_tokens": price and {"input": str(price.input), "output": str(price.output)},

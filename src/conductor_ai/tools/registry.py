@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from conductor_ai.errors import DuplicateTool, InvalidTool, UnknownTool
+from conductor_ai.errors import DuplicateTool, InvalidTool, MissingExtra, UnknownTool
 from conductor_ai.sdk.base import BaseTool, ToolDefinition
 from conductor_ai.sdk.function_tool import FunctionTool
 from conductor_ai.tools.arguments import ArgumentValidator
@@ -34,6 +34,7 @@ class ToolRegistry:
 
     def __init__(self) -> None:
         self._tools: dict[str, RegisteredTool] = {}
+        self._unavailable: dict[str, MissingExtra] = {}
 
     def register(self, tool: BaseTool) -> None:
         """Add a tool. The same tool from the same file again is a no-op; the first stays.
@@ -45,6 +46,13 @@ class ToolRegistry:
         definition = _definition(tool)
         known = self._tools.get(definition.name)
         origin = _origin(tool)
+        if definition.name in self._unavailable:
+            # Else the name would mean another tool on the day the extra is installed.
+            raise DuplicateTool(
+                f"two tools are called {definition.name!r}: one in {origin}, and one of conductor-ai, "
+                "whose extra is not installed",
+                hint="rename yours",
+            )
         if known is None:
             ArgumentValidator(definition)
             self._tools[definition.name] = RegisteredTool(tool, definition, origin)
@@ -54,15 +62,26 @@ class ToolRegistry:
                 hint="rename one of them",
             )
 
+    def keep_unavailable(self, name: str, error: MissingExtra) -> None:
+        """Keep the name of a tool that lacks its extra: whoever asks for it is told what to install."""
+        self._unavailable[name] = error
+
+    @property
+    def unavailable(self) -> dict[str, MissingExtra]:
+        """The tools that cannot be used here, with what each of them lacks."""
+        return dict(self._unavailable)
+
     def get_tool(self, name: str) -> BaseTool:
-        """Raises: UnknownTool, whose hint names the nearest tools."""
+        """Raises: as `registered`."""
         return self.registered(name).tool
 
     def registered(self, name: str) -> RegisteredTool:
-        """Raises: UnknownTool, whose hint names the nearest tools."""
+        """Raises: UnknownTool, whose hint names the nearest tools; MissingExtra for one that is unavailable."""
         try:
             return self._tools[name]
         except KeyError:
+            if (lacking := self._unavailable.get(name)) is not None:
+                raise MissingExtra(str(lacking), hint=lacking.hint) from None
             near = get_close_matches(name, self._tools)
             if near:
                 hint = f"did you mean {' or '.join(near)}?"
@@ -101,6 +120,7 @@ class _Draft(ToolRegistry):
     def __init__(self, base: ToolRegistry) -> None:
         super().__init__()
         self._tools = dict(base._tools)
+        self._unavailable = base._unavailable
         self.names: list[str] = []
         self.closed = False
 

@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 
 from conductor_ai.agents.state import StateManager
 from conductor_ai.conductor import Conductor, StartRequest, plan
+from conductor_ai.conductor.agent_files import find_agent
+from conductor_ai.conductor.requests import with_agent
 from conductor_ai.errors import ConductorError
 from conductor_ai.model_catalog import Catalog, ModelInfo, cost_usd
 from conductor_ai.observability.audit import AuditLogger
@@ -23,9 +25,10 @@ from conductor_ai.schemas.usage import money_text
 from conductor_ai.settings import Settings, default_model, require_key
 from conductor_ai.storage.hot_memory import MemoryHotState
 from conductor_ai.storage.sqlite import SQLiteStore
+from conductor_ai.wiring.agents import load_agent_files
 from conductor_ai.wiring.demo import demo_script
-from conductor_ai.wiring.plugins import load_plugins
 from conductor_ai.wiring.providers import Providers
+from conductor_ai.wiring.tools import load_tools
 
 if TYPE_CHECKING:
     from conductor_ai.storage.base import SessionStore
@@ -100,20 +103,22 @@ async def _opened(settings: Settings, script: Script, stack: AsyncExitStack) -> 
 
 @asynccontextmanager
 async def open_conductor(
-    settings: Settings | None = None, *, plugins_dir: Path | None = None
+    settings: Settings | None = None, *, plugins_dir: Path | None = None, agents_dir: Path | None = None
 ) -> AsyncIterator[Conductor]:
-    """The door, with the tools of `plugins_dir` (default: as settings say) and of installed plugins behind it."""
+    """The door, with our own tools, those of `plugins_dir` (default: as settings say) and of installed plugins behind
+    it, and the agents of `agents_dir` (default: as settings say) beside the bundled ones."""
     settings = Settings.load() if settings is None else settings
     async with open_runtime(settings) as runtime:
         if settings.app_env == "production":
             configure(settings.app_env, runtime.redactor)
-        registry, plugins = load_plugins(settings, plugins_dir)
+        registry, plugins = load_tools(settings, plugins_dir)
         conductor = Conductor(
             runtime,
             registry,
             runtime.catalog,
             default_model=lambda: default_model(settings, runtime.catalog).id,
             plugins=plugins,
+            agents=lambda: load_agent_files(settings, agents_dir),
         )
         try:
             yield conductor
@@ -121,12 +126,16 @@ async def open_conductor(
             await conductor.close()
 
 
-def plan_run(settings: Settings, request: StartRequest, *, plugins_dir: Path | None = None) -> dict[str, Any]:
+def plan_run(
+    settings: Settings, request: StartRequest, *, plugins_dir: Path | None = None, agents_dir: Path | None = None
+) -> dict[str, Any]:
     """What `Conductor.start` would do with `request`, without opening or making anything. Raises: UsageError."""
+    if request.agent is not None:
+        request = with_agent(request, find_agent(load_agent_files(settings, agents_dir), request.agent))
     catalog = Catalog.load(settings.models_file)
     model = catalog.get_model(request.model) if request.model else default_model(settings, catalog)
     require_key(model, settings)
-    registry, _ = load_plugins(settings, plugins_dir)
+    registry, _ = load_tools(settings, plugins_dir)
     return plan(request, model, registry)
 
 

@@ -13,7 +13,7 @@ ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="Approval id, or s
 
 
 def list_approvals(as_json: AsJSON = False) -> int:
-    """List the tool calls that wait for a decision."""
+    """List the tool calls, and the actions inside them, that wait for a decision."""
     import asyncio
 
     return asyncio.run(_list(as_json=as_json))
@@ -24,7 +24,7 @@ async def _list(*, as_json: bool) -> int:
 
     from conductor_ai.cli.door import has_database, opened
     from conductor_ai.cli.output import note, say, say_json
-    from conductor_ai.cli.text import exact
+    from conductor_ai.cli.text import asker, exact
 
     records: list[dict[str, Any]] = []
     if has_database():
@@ -36,13 +36,14 @@ async def _list(*, as_json: bool) -> int:
     if not records:
         note("nothing waits for approval")
     for record in records:
-        say(f"{record['approval_id']}  {record['tool_name']}  session {record['session_id']}")
+        who = asker(record["tool_name"], record["action"])
+        say(f"{record['approval_id']}  {who}  session {record['session_id']}")
         say(f"  {exact(json.dumps(record['arguments'], ensure_ascii=False))}")
     return 0
 
 
 def approve(approval_id: ApprovalId, as_json: AsJSON = False) -> int:
-    """Allow one tool call, exactly as it was asked for. `conductor resume` then makes it."""
+    """Allow one tool call or action, exactly as it was asked for. `conductor resume` then makes it."""
     return _decide(approval_id, "approved", None, as_json=as_json)
 
 
@@ -51,7 +52,7 @@ def deny(
     reason: Annotated[str | None, typer.Option("--reason", help="Told to the model.")] = None,
     as_json: AsJSON = False,
 ) -> int:
-    """Refuse one tool call. `conductor resume` then tells the model."""
+    """Refuse one tool call or action. `conductor resume` then tells the model."""
     return _decide(approval_id, "denied", reason, as_json=as_json)
 
 
@@ -66,6 +67,7 @@ async def _decide_async(
 ) -> int:
     from conductor_ai.cli.door import approval_id_of, opened, person
     from conductor_ai.cli.output import note, say, say_json
+    from conductor_ai.cli.text import asker
 
     async with opened() as conductor:
         approval_id = await approval_id_of(conductor, part)
@@ -74,7 +76,7 @@ async def _decide_async(
         say_json(record.to_dict())
         return 0
     say(f"{record.approval_id} {record.status.value}")
-    note(f"go on: conductor resume {record.session_id}")
+    note(f"that was {asker(record.tool_name, record.action)}; go on: conductor resume {record.session_id}")
     return 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from conductor_ai.cli.options import AsJSON, PluginsDir
+from conductor_ai.cli.options import AgentsDir, AsJSON, PluginsDir
 from conductor_ai.errors import ConductorError, MissingKey
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Check:
     detail: str
 
 
-def doctor(as_json: AsJSON = False, plugins_dir: PluginsDir = None) -> int:
+def doctor(as_json: AsJSON = False, plugins_dir: PluginsDir = None, agents_dir: AgentsDir = None) -> int:
     """Say what is set up, what is missing and what is broken. Exit code 1 where something needed is broken."""
     from conductor_ai.cli.output import say, say_json
 
@@ -36,7 +36,8 @@ def doctor(as_json: AsJSON = False, plugins_dir: PluginsDir = None) -> int:
         checks += _checked("home", lambda: [_home(settings)])
         checks += _checked("database", lambda: [_database(settings)])
         checks += _checked("default model", lambda: [_model(settings)])
-        checks += _checked("plugins", lambda: _plugins(settings, plugins_dir))
+        checks += _checked("plugins", lambda: _tools_and_plugins(settings, plugins_dir))
+        checks += _checked("agents", lambda: _agents(settings, agents_dir))
     variables = _variables(settings)
     healthy = all(check.ok for check in checks)
     if as_json:
@@ -112,11 +113,22 @@ def _model(settings: Settings) -> Check:
     return Check("default model", True, model.id + (f" ({warning})" if warning else ""))
 
 
-def _plugins(settings: Settings, plugins_dir: Path | None) -> list[Check]:
-    from conductor_ai.wiring.plugins import load_plugins
+def _tools_and_plugins(settings: Settings, plugins_dir: Path | None) -> list[Check]:
+    from conductor_ai.wiring.tools import load_tools
 
-    _, found = load_plugins(settings, plugins_dir)
-    return [Check(f"plugin {p.name}", p.error is None, p.error or f"{', '.join(p.tools)} from {p.path}") for p in found]
+    registry, found = load_tools(settings, plugins_dir)
+    lacking = registry.unavailable.items()
+    return [
+        *(Check(f"tool {name}", True, f"not available: {error}: {error.hint}") for name, error in lacking),
+        *(Check(f"plugin {p.name}", p.error is None, p.error or f"{', '.join(p.tools)} from {p.path}") for p in found),
+    ]
+
+
+def _agents(settings: Settings, agents_dir: Path | None) -> list[Check]:
+    from conductor_ai.wiring.agents import load_agent_files
+
+    found = load_agent_files(settings, agents_dir)
+    return [Check(f"agent {a.name}", a.error is None, a.error or f"{a.description} From {a.path}") for a in found]
 
 
 def _variables(settings: Settings | None) -> list[dict[str, Any]]:

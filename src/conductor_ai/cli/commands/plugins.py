@@ -12,10 +12,10 @@ from conductor_ai.cli.options import AsJSON, PluginsDir
 
 def list_plugins(as_json: AsJSON = False, plugins_dir: PluginsDir = None) -> int:
     """List plugins with their tools; a broken one with its error."""
-    from conductor_ai.cli.door import loaded_plugins
+    from conductor_ai.cli.door import loaded_tools
     from conductor_ai.cli.output import say_json, say_table
 
-    _, found = loaded_plugins(plugins_dir)
+    _, found = loaded_tools(plugins_dir)
     if as_json:
         say_json([{"name": p.name, "path": p.path, "tools": list(p.tools), "error": p.error} for p in found])
         return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conductor_ai.cli.options import AsJSON, MaxCost, MaxSteps, PluginsDir, limits_from
+from conductor_ai.cli.options import AgentsDir, AsJSON, MaxCost, MaxSteps, PluginsDir, limits_from
 from conductor_ai.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,9 +20,13 @@ def run(
     task: Annotated[
         str | None, typer.Argument(help="What to do. Text piped in is added to it; alone, it is the task.")
     ] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="NAME", help="An agent in a file; see `conductor agents list`.")
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Model id; see `conductor models list`.")] = None,
     tools: Annotated[
-        str | None, typer.Option("--tools", metavar="A,B", help="Tools the model may use [default: all].")
+        str | None,
+        typer.Option("--tools", metavar="A,B", help="Tools the model may use [default: the agent's, else all]."),
     ] = None,
     system: Annotated[str | None, typer.Option("--system", help="Instructions that stand above the task.")] = None,
     max_cost: MaxCost = None,
@@ -38,17 +42,19 @@ def run(
         bool, typer.Option("--dry-run", help="Show what would run and what it may cost; call and store nothing.")
     ] = False,
     plugins_dir: PluginsDir = None,
+    agents_dir: AgentsDir = None,
 ) -> int:
     """Run a task to its answer. This is the default command.
 
     The answer goes to standard output, the view of the work to standard error. Ctrl-C once pauses the session.
+    With --agent, what other options say wins over the agent's file.
     """
     import asyncio
 
     from conductor_ai.cli.reporting import Report
     from conductor_ai.cli.stdin_text import task_with_context
 
-    given_to_new_only = {"--model": model, "--tools": tools, "--system": system, "--approve": approve}
+    given_to_new_only = {"--agent": agent, "--model": model, "--tools": tools, "--system": system, "--approve": approve}
     if continue_id and (unfit := [name for name, value in given_to_new_only.items() if value]):
         raise UsageError(f"{unfit[0]} cannot change with --continue: a session keeps what it was started with")
     message = task_with_context(task)
@@ -67,21 +73,26 @@ def run(
         instructions=system,
         limits=limits,
         pre_approved=approve or [],
+        agent=agent,
     )
     if dry_run:
-        return _show_plan(request, report)
-    return asyncio.run(start_and_drive(request, report, plugins_dir=plugins_dir))
+        return _show_plan(request, report, agents_dir)
+    return asyncio.run(start_and_drive(request, report, plugins_dir=plugins_dir, agents_dir=agents_dir))
 
 
-async def start_and_drive(request: StartRequest, report: Report, *, plugins_dir: Path | None) -> int:
+async def start_and_drive(
+    request: StartRequest, report: Report, *, plugins_dir: Path | None, agents_dir: Path | None = None
+) -> int:
     """Start a session and drive it until it stops. Returns: the exit code."""
     from conductor_ai.cli.door import opened
     from conductor_ai.cli.foreground import Foreground
 
-    async with opened(plugins_dir) as conductor:
+    async with opened(plugins_dir, agents_dir) as conductor:
         with Foreground(conductor, report) as foreground:
             session = await conductor.start(request)
-            foreground.view.line(f"session {session.session_id}  {session.model}")
+            foreground.view.line(
+                f"session {session.session_id}  {session.model}{f'  {session.agent}' if session.agent else ''}"
+            )
             for remark in _remarks_on(session.model, conductor):
                 foreground.view.line(remark)
             work = conductor.run(session.session_id, on_event=foreground.view.event)
@@ -119,13 +130,13 @@ async def _continue(part: str, message: str, limits: dict[str, Any] | None, repo
             return await foreground.finish(session_id, work)
 
 
-def _show_plan(request: StartRequest, report: Report) -> int:
+def _show_plan(request: StartRequest, report: Report, agents_dir: Path | None) -> int:
     from conductor_ai.cli.output import say, say_json
     from conductor_ai.cli.text import json_line
     from conductor_ai.settings import Settings
     from conductor_ai.wiring import plan_run
 
-    plan = plan_run(Settings.load(), request, plugins_dir=report.plugins_dir)
+    plan = plan_run(Settings.load(), request, plugins_dir=report.plugins_dir, agents_dir=agents_dir)
     if report.as_json:
         say_json(plan)
         return 0

@@ -127,6 +127,9 @@ def _step_lines(step: AgentStep) -> list[str]:
         lines.append(
             f"    {call.outcome or 'no result yet'}  {milliseconds(call.execution_time_ms)}  {one_line(said, 200)}"
         )
+        if call.provenance is not None:
+            source = call.provenance["source"] or call.provenance["tool"] or ""
+            lines.append(f"    untrusted text from {one_line(source, 200)}")
     return lines
 
 

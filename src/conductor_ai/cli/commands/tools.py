@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from conductor_ai.cli.options import AsJSON, PluginsDir, Yes
 from conductor_ai.errors import InvalidInput, UnknownTool, UsageError
 
+if TYPE_CHECKING:
+    from conductor_ai.sdk.security.approval import ApprovalRequest
+
 
 def list_tools(as_json: AsJSON = False, plugins_dir: PluginsDir = None) -> int:
-    """List tools: what they do, what repeating a call means, and whether they need approval."""
-    from conductor_ai.cli.door import loaded_plugins
+    """List tools: what they do, what repeating a call means, and whether they need approval.
+
+    A tool that lacks its extra is listed as unavailable, with the line that installs it.
+    """
+    from conductor_ai.cli.door import loaded_tools
     from conductor_ai.cli.output import say_json, say_table
 
-    registry, _ = loaded_plugins(plugins_dir)
+    registry, _ = loaded_tools(plugins_dir)
     definitions = registry.definitions
     if as_json:
         say_json([definition.model_dump(mode="json") for definition in definitions])
         return 0
-    rows = [(d.name, d.effect, "yes" if d.requires_approval else "no", d.description) for d in definitions]
+    rows = [(name, "unavailable", "-", f"{lacking}: {lacking.hint}") for name, lacking in registry.unavailable.items()]
+    rows += [(d.name, d.effect, "yes" if d.requires_approval else "no", d.description) for d in definitions]
     say_table(("tool", "effect", "approval", "what it does"), rows, shorten=("what it does",))
     return 0
 
@@ -59,20 +66,30 @@ async def _call(
         definition = next((tool for tool in conductor.tools() if tool.name == name), None)
         if definition is None:
             raise UnknownTool(f"no tool {name!r}", hint="conductor tools list")
-        if definition.requires_approval and not confirmed:
-            await _confirm(name, arguments, as_json=as_json)
-        result = await conductor.call_tool(name, arguments)
+
+        async def approver(request: ApprovalRequest) -> bool:
+            await _confirm(name, request.arguments, request.action, confirmed=confirmed, as_json=as_json)
+            return True
+
+        if definition.requires_approval:
+            await _confirm(name, arguments, None, confirmed=confirmed, as_json=as_json)
+        result = await conductor.call_tool(name, arguments, approver=approver)
     return result.model_dump(mode="json")
 
 
-async def _confirm(name: str, arguments: dict[str, Any], *, as_json: bool) -> None:
+async def _confirm(name: str, arguments: dict[str, Any], action: str | None, *, confirmed: bool, as_json: bool) -> None:
+    """Raises: UsageError where the call, or the action of it that asks, is not allowed."""
     from conductor_ai.cli.asking import ask_yes_no, can_ask, show_call
+    from conductor_ai.cli.text import asker
 
+    who = asker(name, action)
+    if confirmed:
+        return
     if as_json or not can_ask():
-        raise UsageError(f"{name} needs approval", hint="--yes allows this one call")
-    show_call(name, arguments)
-    if not await ask_yes_no(f"allow {name}?"):
-        raise UsageError(f"{name} was not called: not allowed")
+        raise UsageError(f"{who} needs approval", hint="--yes allows this one call")
+    show_call(who, arguments)
+    if not await ask_yes_no(f"allow {who}?"):
+        raise UsageError(f"{who} was not called: not allowed")
 
 
 def _parsed(text: str) -> dict[str, Any]:
