@@ -1,0 +1,205 @@
+"""A page's markup to a tree, and what is read off the tree as it stands: title, links, JSON-LD."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+import idna
+from lxml import etree  # type: ignore[import-untyped]
+
+from conductor_ai.tools.web.page_model import Link
+
+Element = Any  # lxml carries no types
+
+MAX_LINKS = 300
+MAX_LINK_TEXT = 200
+_MAX_URL = 8192
+_MAX_TITLE = 500
+
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u00ad\ufdd0-\ufdef\ufffe\uffff]+")
+_REFERENCE = re.compile(r"&#(?:[xX]0*([0-9a-fA-F]{1,6})(?![0-9a-fA-F])|0*([0-9]{1,7})(?![0-9]));?")
+_SOFT_HYPHEN = 0xAD
+# A browser drops line breaks within an address; the rest would break out of a Markdown link.
+_BREAKS = re.compile(r"[\t\n\r]+")
+_ODD = re.compile(r"[^\x21-\x7e]|[\"<>\\^`{|}]")
+_HIDING = re.compile(r"\A\s*(?:<!--|<!\[CDATA\[|/\*\s*<!\[CDATA\[\s*\*/)|(?:-->|\]\]>|/\*\s*\]\]>\s*\*/)\s*\Z")
+_REFRESH = re.compile(r"url\s*=\s*['\"]?([^'\"]+)", re.I)
+
+
+def without_controls(text: str) -> str:
+    """NUL and other controls, soft hyphens (they split a name in two) and noncharacters say nothing to a reader."""
+    return _CONTROLS.sub("", text.replace("\f", " "))  # a form feed parts words, and is one of them all the same
+
+
+def _without_references_to_controls(html: str) -> str:
+    """`&#8;` would put into the tree what lxml refuses to write back. A space: nothing may close up to a new one."""
+
+    def replaced(reference: re.Match[str]) -> str:
+        code = int(reference[1], 16) if reference[1] else int(reference[2])
+        is_control = code != _SOFT_HYPHEN and code <= 0xFFFF and _CONTROLS.match(chr(code))
+        return " " if is_control else reference[0]
+
+    return _REFERENCE.sub(replaced, html)
+
+
+def parse(html: str) -> tuple[Element | None, bool]:
+    """The tree, None where there is no markup at all, and whether all of the page is in it.
+
+    libxml2 gives up, without raising, at 2048 elements within each other: what follows is not in the tree.
+    """
+    parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
+    try:
+        root = etree.fromstring(_without_references_to_controls(html).encode("utf-8", "replace"), parser)
+    except etree.XMLSyntaxError:
+        return None, False
+    stopped = any(entry.level_name == "FATAL" for entry in parser.error_log)
+    return root, root is not None and not stopped
+
+
+def is_deeper_than(root: Element, depth: int) -> bool:
+    return bool(root.xpath(f"boolean({'/*' * (depth + 1)})"))
+
+
+def drop(element: Element) -> None:
+    """Take it out with all it holds. What follows it stays."""
+    parent, before = element.getparent(), element.getprevious()
+    if element.tail:
+        if before is None:
+            parent.text = f"{parent.text or ''}{element.tail}"
+        else:
+            before.tail = f"{before.tail or ''}{element.tail}"
+    parent.remove(element)
+
+
+def text_within(element: Element) -> str:
+    return " ".join(without_controls("".join(element.itertext())).split())
+
+
+def title_of(root: Element) -> str:
+    """<title>, else og:title, else the first <h1>; "" where the page names itself nowhere."""
+    named = (
+        *(text_within(title) for title in root.iter("title") if not _is_drawn(title)),
+        *(meta.get("content") or "" for meta in root.iter("meta") if meta.get("property") == "og:title"),
+        *(text_within(heading) for heading in root.iter("h1")),
+    )
+    return next((" ".join(without_controls(name).split())[:_MAX_TITLE] for name in named if name.strip()), "")
+
+
+def _is_drawn(title: Element) -> bool:
+    return next(title.iterancestors("svg"), None) is not None
+
+
+def base_of(root: Element, url: str) -> str:
+    """What relative addresses are relative to: the first <base href> of the web, else the page's own address."""
+    for base in root.iter("base"):
+        if base.get("href") is not None:
+            return absolute(url, base.get("href")) or url
+    return url
+
+
+@lru_cache(maxsize=4096)
+def absolute(base: str, href: str) -> str | None:
+    """An http or https address in ASCII, fit to stand in a Markdown link; None for all others.
+
+    None too for `https://bank.example@evil.example/`: who reads it is deceived, and nothing here would fetch it.
+    """
+    try:
+        parts = urlsplit(urljoin(base, without_controls(_BREAKS.sub("", href)).strip()))
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            return None
+        host = parts.hostname if parts.hostname.isascii() else idna.encode(parts.hostname, uts46=True).decode()
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError:  # brackets that are no IPv6 address, a port that is no number, a name that is none
+        return None
+    host = f"[{host}]" if ":" in host else host
+    url = urlunsplit((parts.scheme, f"{host}{port}", parts.path, parts.query, parts.fragment))
+    url = _ODD.sub(lambda odd: "".join(f"%{byte:02X}" for byte in odd[0].encode("utf-8", "replace")), url)
+    return url if len(url) <= _MAX_URL else None
+
+
+def links_of(root: Element, base: str) -> tuple[tuple[Link, ...], bool]:
+    """The first `MAX_LINKS` addresses in the order of the page, each once, and whether these are all.
+
+    Frames and a refresh lead on as links do. An address within the page itself leads nowhere.
+    """
+    found: dict[str, str] = {}
+    for element in root.iter("a", "area", "frame", "iframe", "meta"):
+        href = _target(element)
+        url = absolute(base, href) if href and not href.startswith("#") else None
+        if url is None:
+            continue
+        if url not in found and len(found) == MAX_LINKS:
+            return _as_links(found), False
+        # The same address is often a picture first and words later.
+        found[url] = found.get(url) or _shown(element)[:MAX_LINK_TEXT]
+    return _as_links(found), True
+
+
+def _as_links(found: dict[str, str]) -> tuple[Link, ...]:
+    return tuple(Link(text=text, url=url) for url, text in found.items())
+
+
+def _target(element: Element) -> str:
+    if element.tag == "meta":
+        refresh = (element.get("http-equiv") or "").lower() == "refresh"
+        url = _REFRESH.search(element.get("content") or "") if refresh else None
+        return url[1].strip() if url else ""
+    return (element.get("href" if element.tag in ("a", "area") else "src") or "").strip()
+
+
+def _shown(element: Element) -> str:
+    pictures = (picture.get("alt") or "" for picture in element.iter("img"))
+    named = (
+        _words_of_link(element) if element.tag == "a" else "",
+        " ".join(pictures),
+        *(element.get(name) or "" for name in ("alt", "aria-label", "title", "name")),
+    )
+    return next((" ".join(without_controls(name).split()) for name in named if name.strip()), "")
+
+
+def _words_of_link(link: Element) -> str:
+    """A link that was never closed holds the next one, and says its own words only."""
+    inner = next(link.iterdescendants("a"), None)
+    if inner is None:
+        return text_within(link)
+    words: list[str] = []
+    for event, element in etree.iterwalk(link, events=("start", "end")):
+        if element is inner:
+            break
+        words.append((element.text if event == "start" else element.tail) or "")
+    return " ".join(without_controls("".join(words)).split())
+
+
+def json_ld_of(root: Element) -> list[str]:
+    """Every JSON-LD block: compact JSON, or the block's own text where it is not JSON."""
+    blocks = []
+    for script in root.iter("script"):
+        if (script.get("type") or "").strip().lower().startswith("application/ld+json"):
+            text = _HIDING.sub("", "".join(script.itertext())).strip()
+            blocks += [_compact(text)] if text else []
+    return blocks
+
+
+def _compact(text: str) -> str:
+    try:
+        data = json.loads(text, object_pairs_hook=_without_loss, parse_constant=_no_json, strict=False)
+        compact = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        compact.encode()  # half of a surrogate pair can be escaped in JSON, and be sent nowhere
+        return compact
+    except (ValueError, RecursionError):
+        return text
+
+
+def _without_loss(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) != len(pairs):
+        raise ValueError("a name given twice: one of the two would be lost")
+    return data
+
+
+def _no_json(constant: str) -> float:
+    raise ValueError(f"{constant} is not JSON")
