@@ -44,6 +44,9 @@ PIECES = [
     "<a href='https://here.example/ok'>",
     "<a href='javascript:a' title='[x](javascript:a)'>",
     "<ruby><rt>",
+    "<unknown>",
+    "<own-part>",
+    "<a<b>",
     "<select><option>",
     "<input value='![x](http://evil.example/)'>",
     *"<p> <b> <i> <span> <code> <pre> <kbd> <a> <ul><li> <dl> <dt> <dd> <table> <tr> <td> <th> <h2> <q> <br>"  # noqa: SIM905
@@ -90,6 +93,7 @@ def test_nothing_a_page_spells_comes_alive_as_markdown(html: str) -> None:
         ("<code>![x](http://evil.example/)`</code><code>\\</code>", None),
         ("<figcaption><pre>![x](http://evil.example/)", None),
         ("<ruby>![r]<rt>http://evil.example/</ruby>", None),
+        ("!<a<b><unknown><pre>![x](http://evil.example/)", None),
         ("<dl><dt>x<pre>![x](http://evil.example/)", None),
     ],
 )
@@ -128,11 +132,15 @@ def test_any_markup_is_a_page(pieces: list[str]) -> None:
         pytest.param(f"<p title='{'a' * 2_000_000}'>fact 17", id="a long attribute"),
         pytest.param("&amp;&#x41;" * 50_000 + "fact 17", id="entities"),
         pytest.param("\0" * 50_000 + "fa\0ct 17", id="NULs"),
+        pytest.param("<svg><title>icon</title><path d=M0><p>fact 17", id="an unclosed drawing"),
+        pytest.param(
+            "<title>x</title><nav>y</nav><picture><source><img></picture><wbr>fact 17", id="newer than libxml2"
+        ),
         pytest.param("<" * 100_000 + " fact 17", id="brackets"),
         pytest.param("<!--" * 100_000 + "--><p>fact 17", id="comments"),
         pytest.param("<table><tr>" + "<td>x" * 2_000 + "<tr><td>y" * 5_000 + "<tr><td>fact 17", id="a ragged table"),
         pytest.param("<table><tr><td colspan=100000 rowspan=60000>x</tr><tr><td>a<td>fact 17", id="a wide span"),
-        pytest.param("<ul><li>" * 390 + "fact 17" + "<p>x" * 3_000, id="indented again and again"),
+        pytest.param("<ul><li>" * 190 + "fact 17" + "<p>x" * 3_000, id="indented again and again"),
     ],
 )
 def test_a_fact_survives_hostile_markup_which_does_not_grow(html: str) -> None:
@@ -152,7 +160,8 @@ def test_markup_too_deep_for_a_tree_is_read_as_its_text_without_scripts() -> Non
 
 
 def test_a_table_that_would_be_mostly_empty_cells_is_written_as_lines() -> None:
-    content = read("<table><tr>" + "<td>x" * 300 + "<tr><td>y" * 300 + "</table>")
+    content = read("<table><tr>" + "<td>x" * 300 + "<tr><td>y" * 300 + "</table><table><tr><td>a<td>b</table>")
 
-    assert "|" not in content
+    assert content.endswith("\n\n| a | b |\n| --- | --- |")
+    assert content.count("|") == 6
     assert content.count("x") == content.count("y") == 300

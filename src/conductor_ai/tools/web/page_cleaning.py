@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from lxml import etree  # type: ignore[import-untyped]
 
-from conductor_ai.tools.web.page_markup import Element, absolute, drop, without_controls
+from conductor_ai.tools.web.page_markup import INLINE, Element, absolute, drop, text_within, without_controls
 
 # Deeper than this html-to-markdown begins to drop what it meets, and no page of a person is.
 MAX_DEPTH = 400
@@ -31,12 +31,31 @@ _SPACES = re.compile("[\xa0\u2007\u202f]")
 _EDGES = frozenset("!]<~")
 _ALIVE_AT_AN_EDGE = re.compile(r"!\[|\][(\[:]|<[A-Za-z/!?]|~~")
 
-_UNREAD = ("script", "style", "svg", "canvas", "audio", "video", "iframe", "datalist", "head", "rp")
-_PLAIN_BLOCKS = ("form", "fieldset", "object", "noscript", "frameset", "template", "dl", "dd", "figure", "figcaption")
-_INLINE = frozenset(
-    "a abbr b bdi bdo big cite code del dfn em font i ins kbd label mark q s samp small span strike strong sub sup tt"  # noqa: SIM905
-    " u var h1 h2 h3 h4 h5 h6 p summary caption figcaption legend button".split()
+_UNREAD = ("script", "style", "svg", "canvas", "audio", "video", "iframe", "datalist", "rp")
+# Not <head> as a whole: where a page has no <body>, libxml2 keeps elements newer than itself in the head.
+_HEAD = ("title", "meta", "link", "base")
+# What html-to-markdown writes as this module expects. It has rules of its own for many others (<math>, <label>):
+# they become <span> where they stand in a line, else <div>.
+_WRITTEN = frozenset(
+    "html body div span p h1 h2 h3 h4 h5 h6 a b strong i em s del mark sub sup q abbr code kbd samp tt pre ul ol li"  # noqa: SIM905
+    " blockquote table caption colgroup col thead tbody tfoot tr td th br hr details summary".split()
 )
+_IN_A_LINE = INLINE | {
+    "ruby",
+    "rb",
+    "rt",
+    "rtc",
+    "math",
+    "select",
+    "input",
+    "textarea",
+    "output",
+    "data",
+    "img",
+    "meter",
+}
+# Within any other element the fences of code would not stand on lines of their own, and so not be fences.
+_PLACES_FOR_A_FENCE = frozenset(("html", "body", "div", "main", "article", "section", "ul", "ol", "li", "blockquote"))
 _CODE = frozenset(("pre", "code", "kbd", "samp", "tt"))
 _KEPT_ATTRIBUTES = {
     "a": ("href",),
@@ -56,19 +75,27 @@ def drop_unread(root: Element) -> None:
     """Take out what no reader ever sees, and write out as text what a reader sees although it is no text."""
     for template in root.xpath("//template[not(@shadowrootmode)]"):
         drop(template)
+    for drawing in list(root.iter("svg")):
+        if next(drawing.iterdescendants("p", "div", "table", "ul", "ol", "h1", "h2", "h3"), None) is not None:
+            drawing.tag = "div"  # it was never closed: in a browser, too, the page goes on behind it
     for fact in root.xpath("//body//meta[@itemprop and @content]"):
         if "://" not in fact.get("content"):
             _say(fact, f"{fact.get('itemprop')}: {fact.get('content')} ")
-    etree.strip_elements(root, *_UNREAD, with_tail=False)
+    etree.strip_elements(root, *_UNREAD, *_HEAD, with_tail=False)
     for frames in root.iter("noframes"):  # what is in it was kept as it was written, tags and all
         _say(frames, without_controls(html.unescape(_TAG.sub(" ", frames.text or ""))))
     for image in list(root.iter("img")):
-        _say(image, image.get("alt") or "")
+        _say(image, f" {image.get('alt') or ''} ")
+    _say_fields(root)
+
+
+def _say_fields(root: Element) -> None:
+    """What a form shows before anybody has typed: its values, and what can be chosen."""
     for field in list(root.iter("input")):
         seen = (field.get("type") or "text").lower() not in _UNSEEN_INPUTS
-        _say(field, f" {field.get('value')} " if seen and field.get("value") else "")
+        _say(field, f" {field.get('value') or ''} " if seen else " ")
     for choice in list(root.iter("select")):
-        options = (" ".join("".join(option.itertext()).split()) for option in choice.iter("option"))
+        options = (text_within(option) for option in choice.iter("option"))
         text = ", ".join(option for option in options if option)
         for child in list(choice):
             choice.remove(child)
@@ -122,10 +149,9 @@ def prepare(root: Element) -> None:
     for reading in list(root.iter("rt")):
         reading.text = f" ({reading.text or ''}"
         _append_text(reading, ")")
-    for inline in list(root.iter("ruby", "rb", "rt", "rtc")):
-        inline.tag = "span"
-    for block in list(root.iter(*_PLAIN_BLOCKS)):
-        block.tag = "div"
+    for element in list(root.iter()):
+        if element.tag not in _WRITTEN:
+            element.tag = "span" if element.tag in _IN_A_LINE else "div"
     _settle_code(root)
     _make_inert(root)
 
@@ -134,7 +160,7 @@ def _settle_code(root: Element) -> None:
     for code in list(root.iter("pre")):
         _flatten(code)
         for above in code.iterancestors():
-            if above.tag in _INLINE:  # a fence can stand in a block only, or it does not close
+            if above.tag not in _PLACES_FOR_A_FENCE:
                 above.tag = "div"
     for code in list(root.iter("code", "kbd", "samp", "tt")):
         if len(code):
@@ -225,12 +251,14 @@ class _Prose:
             setattr(element, name, _escaped(text))
         if text:
             self._code = None
-            if self._end in _EDGES and _ALIVE_AT_AN_EDGE.fullmatch(self._end + text[0]):
+        # Space at the edge of an element may be left out when it is written.
+        if words := text.strip():
+            if self._end in _EDGES and _ALIVE_AT_AN_EDGE.fullmatch(self._end + words[0]):
                 self._escape_end()
-            self._place, self._end = (element, name), text[-1]
+            self._place, self._end = (element, name), words[-1]
 
     def before_a_link(self) -> None:
-        if self._end == "!":
+        if self._end == "!" and self._place is not None and getattr(*self._place)[-1] == "!":
             self._escape_end()
 
     def before_code(self) -> None:
@@ -244,8 +272,9 @@ class _Prose:
     def _escape_end(self) -> None:
         if self._place is not None:
             text = getattr(*self._place)
-            if text[-2:-1] != _ESCAPE:
-                setattr(*self._place, f"{text[:-1]}{_ESCAPE}{text[-1]}")
+            last = len(text.rstrip()) - 1
+            if text[last - 1 : last] != _ESCAPE:
+                setattr(*self._place, f"{text[:last]}{_ESCAPE}{text[last:]}")
 
 
 def _keep_attributes(element: Element) -> None:

@@ -26,16 +26,14 @@ _INLINE_TAG = re.compile(r"</?(?:a|abbr|b|bdi|bdo|code|em|font|i|mark|s|small|sp
 def read_page(body: bytes, *, url: str, charset: str | None) -> Page:
     """Any bytes are a page; markup that cannot be read as a tree is given as its plain text."""
     text = page_markup.without_controls(text_of(body, charset))
-    root, complete = page_markup.parse(text)
+    root = page_markup.parse(text)
     if root is None:
         return Page(title="", content=_plain(text), links=())
     base = page_markup.base_of(root, url)
     title = page_markup.title_of(root)
     links, all_listed = page_markup.links_of(root, base)
     blocks = page_markup.json_ld_of(root)
-    content = (
-        _markdown(root, base, all_listed=all_listed, limit=_MAX_GROWTH * len(text) + _FREE_CHARS) if complete else None
-    )
+    content = _markdown(root, base, all_listed=all_listed, limit=_MAX_GROWTH * len(text) + _FREE_CHARS)
     if content is None:
         content = _plain(text)
     return Page(title=title, content=_joined(content, blocks), links=links)

@@ -15,6 +15,10 @@ from conductor_ai.tools.web.page_model import Link
 
 Element = Any  # lxml carries no types
 
+INLINE = frozenset(
+    "a abbr b bdi bdo big cite code del dfn em font i ins kbd label mark q s samp small span strike strong sub sup tt"  # noqa: SIM905
+    " u var wbr".split()
+)
 MAX_LINKS = 300
 MAX_LINK_TEXT = 200
 _MAX_URL = 8192
@@ -46,18 +50,16 @@ def _without_references_to_controls(html: str) -> str:
     return _REFERENCE.sub(replaced, html)
 
 
-def parse(html: str) -> tuple[Element | None, bool]:
-    """The tree, None where there is no markup at all, and whether all of the page is in it.
+def parse(html: str) -> Element | None:
+    """The tree, None where there is no markup at all.
 
-    libxml2 gives up, without raising, at 2048 elements within each other: what follows is not in the tree.
+    At 2048 elements within each other libxml2 gives up, without raising: what follows is not in the tree.
     """
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
     try:
-        root = etree.fromstring(_without_references_to_controls(html).encode("utf-8", "replace"), parser)
+        return etree.fromstring(_without_references_to_controls(html).encode("utf-8", "replace"), parser)
     except etree.XMLSyntaxError:
-        return None, False
-    stopped = any(entry.level_name == "FATAL" for entry in parser.error_log)
-    return root, root is not None and not stopped
+        return None
 
 
 def is_deeper_than(root: Element, depth: int) -> bool:
@@ -75,8 +77,16 @@ def drop(element: Element) -> None:
     parent.remove(element)
 
 
-def text_within(element: Element) -> str:
-    return " ".join(without_controls("".join(element.itertext())).split())
+def text_within(element: Element, *, before: Element | None = None) -> str:
+    """On one line; what stands in blocks of its own is parted by a space. Up to the descendant `before`, if given."""
+    pieces = [element.text or ""]
+    if len(element):
+        for event, part in etree.iterwalk(element, events=("start", "end")):
+            if part is before:
+                break
+            if part is not element:
+                pieces += ("" if part.tag in INLINE else " ", (part.text if event == "start" else part.tail) or "")
+    return " ".join(without_controls("".join(pieces)).split())
 
 
 def title_of(root: Element) -> str:
@@ -154,24 +164,12 @@ def _target(element: Element) -> str:
 def _shown(element: Element) -> str:
     pictures = (picture.get("alt") or "" for picture in element.iter("img"))
     named = (
-        _words_of_link(element) if element.tag == "a" else "",
+        # A link that was never closed holds the next one, and shows its own words only.
+        text_within(element, before=next(element.iterdescendants("a"), None)) if element.tag == "a" else "",
         " ".join(pictures),
         *(element.get(name) or "" for name in ("alt", "aria-label", "title", "name")),
     )
     return next((" ".join(without_controls(name).split()) for name in named if name.strip()), "")
-
-
-def _words_of_link(link: Element) -> str:
-    """A link that was never closed holds the next one, and says its own words only."""
-    inner = next(link.iterdescendants("a"), None)
-    if inner is None:
-        return text_within(link)
-    words: list[str] = []
-    for event, element in etree.iterwalk(link, events=("start", "end")):
-        if element is inner:
-            break
-        words.append((element.text if event == "start" else element.tail) or "")
-    return " ".join(without_controls("".join(words)).split())
 
 
 def json_ld_of(root: Element) -> list[str]:

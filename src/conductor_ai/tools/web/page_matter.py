@@ -38,9 +38,9 @@ _COPYRIGHT = re.compile(r"(?:©|\(c\)|copyright)\s*(?:(?:19|20)\d\d(?:\s*[-\u201
 def drop_furniture(root: Element, *, all_links_listed: bool) -> None:
     """Take out of the tree what is not its matter. Addresses in it are settled, so that a mail address is text."""
     furniture = _furniture(root)
-    words = Counter(_WORD.findall(text_within(root)))
+    words = Counter(_words(root))
     for part in furniture:
-        words -= Counter(_WORD.findall(text_within(part)))
+        words -= Counter(_words(part))
     if words.total() < _MIN_MATTER_WORDS:
         return
     undecided = []
@@ -74,8 +74,12 @@ def _is_marked(element: Element) -> bool:
     return False
 
 
+def _words(part: Element) -> list[str]:
+    return _WORD.findall(" ".join(part.itertext()))
+
+
 def _has_fact(part: Element) -> bool:
-    text = _COPYRIGHT.sub("", text_within(part))
+    text = _COPYRIGHT.sub("", " ".join(part.itertext()))
     return "@" in text or any(char.isdigit() for char in text)
 
 
@@ -83,7 +87,7 @@ def _is_only_links(part: Element) -> bool:
     linked = [text_within(link) for link in part.iter("a")]
     if any(len(text) > MAX_LINK_TEXT for text in linked):
         return False
-    return len(_WORD.findall(text_within(part))) <= sum(len(_WORD.findall(text)) for text in linked)
+    return len(_words(part)) <= sum(len(_WORD.findall(text)) for text in linked)
 
 
 def _drop_what_trafilatura_drops(root: Element, undecided: list[Element], matter: Counter[str]) -> None:
@@ -92,7 +96,7 @@ def _drop_what_trafilatura_drops(root: Element, undecided: list[Element], matter
         return
     runs = _runs(kept)
     for part in undecided:
-        own = _runs(_WORD.findall(text_within(part)))
+        own = _runs(_words(part))
         if len(own & runs) < _KEPT_SHARE * len(own) or not own:
             drop(part)
 
@@ -103,7 +107,7 @@ def _runs(words: list[str]) -> set[tuple[str, ...]]:
 
 def _kept_by_trafilatura(root: Element) -> str:
     """The text it takes for the page's matter, "" where it finds none, or would take long to."""
-    if sum(1 for _ in root.iter()) > _MAX_ELEMENTS or len(text_within(root)) > _MAX_CHARS:
+    if sum(1 for _ in root.iter()) > _MAX_ELEMENTS or sum(map(len, root.itertext())) > _MAX_CHARS:
         return ""
     from lxml import etree, html  # type: ignore[import-untyped]
     from trafilatura.core import bare_extraction

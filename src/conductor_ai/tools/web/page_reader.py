@@ -1,8 +1,8 @@
 """Reads HTML as Markdown, in processes of its own that can be killed.
 
-Measured with lxml 6.1, trafilatura 2.3 and html-to-markdown 3.21: an ordinary page of 100 kB takes 20 to 150 ms of CPU,
-one of 5 MB takes seconds, and 2 MB of attributes on one element keep the parser busy for minutes. None of them can be
-interrupted: on the loop or in a thread each would hold up, or end, the whole server.
+Measured with lxml 6.1, trafilatura 2.3 and html-to-markdown 3.21: an ordinary page of 100 kB takes 20 to 180 ms,
+one of 5 MB takes seconds, and 2 MB of attributes on one element keep the parser busy for more than 20 s. None of them
+can be interrupted: on the loop or in a thread each would hold up, or end, the whole server.
 """
 
 from __future__ import annotations
@@ -149,7 +149,6 @@ class _Worker:
     """One process and the socket to it. It ends by itself when the socket is closed, if it is not reading."""
 
     def __init__(self) -> None:
-        self._owner = os.getpid()
         self._is_asked = False
         self.connection, theirs = socket.socketpair()
         self.connection.setblocking(False)
@@ -193,19 +192,17 @@ class _Worker:
         return message
 
     def is_gone(self) -> bool:
-        """Whether it ended, or belongs to the process that this one was forked from. Reaps it."""
-        return self._process.poll() is not None or self._owner != os.getpid()
+        """Whether it ended; reaps it. After a fork the child has no such process: its parent's counts as gone."""
+        return self._process.poll() is not None
 
     def discard(self) -> None:
         """End it without waiting for the end: `is_gone` tells, and reaps it."""
         self.connection.close()
-        if self._owner == os.getpid():
-            self._process.kill()
+        self._process.kill()
 
     def end(self) -> None:
         """End it, and wait for the end. While an answer is awaited the socket stays open: the wait ends by it."""
-        if self._owner == os.getpid():
-            self._process.kill()
+        self._process.kill()
         self._process.wait()
         if not self._is_asked:
             self.connection.close()
