@@ -64,6 +64,8 @@ def exact(data: bytes) -> bytes:
 async def ours(cell: Cell) -> AsyncIterator[Session]:
     os.environ["CONDUCTOR_HOME"] = str(cell.home)
     os.environ["LOCAL_LLM_BASE_URL"] = f"{cell.url}/v1"
+    # What a step costs is measured here, not what a small window makes of a long session.
+    (cell.home / "models.toml").write_text('[models."local/bench"]\ncontext_window = 100_000_000\n')
     from conductor_ai.agents.runner import AgentRunner
     from conductor_ai.sdk import BaseTool, ToolCategory, ToolDefinition, ToolResult
     from conductor_ai.tools.registry import ToolRegistry
@@ -105,9 +107,13 @@ async def ours(cell: Cell) -> AsyncIterator[Session]:
 
 @asynccontextmanager
 async def floor(cell: Cell) -> AsyncIterator[Session]:
+    from conductor_ai.agents.read_result import READ_RESULT
+
+    looking_up = [(name, "Look up one dealer.", PARAMETERS) for name in tool_names(cell.tools)]
+    always = READ_RESULT.definition  # the tool that every session of ours has beside its own
     tools = [
-        {"type": "function", "function": {"name": name, "description": "Look up one dealer.", "parameters": PARAMETERS}}
-        for name in tool_names(cell.tools)
+        {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
+        for name, description, parameters in (*looking_up, (always.name, always.description, always.parameters))
     ]
     head = orjson.dumps({"model": "bench", "max_tokens": 8192, "tools": tools})[:-1] + b',"messages":['
     first = orjson.dumps({"role": "system", "content": INSTRUCTIONS})

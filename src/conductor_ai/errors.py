@@ -6,8 +6,10 @@
     │   ├── UnknownTool, MissingExtra
     │   └── InvalidInput
     ├── ProviderError         the model's service did not give an answer
-    │   ├── KeyRefused, OutOfCredit, RequestRefused
-    │   ├── RateLimited, ProviderUnavailable, ProviderTimeout
+    │   ├── KeyRefused, OutOfCredit
+    │   ├── RequestRefused    ── PromptTooLong
+    │   ├── RateLimited, ProviderTimeout
+    │   ├── ProviderUnavailable    ── ModelLoading
     │   ├── MalformedReply, TruncatedReply
     │   └── AnswerRefused, AnswerCut
     ├── SessionError
@@ -37,7 +39,7 @@ class ConductorError(Exception):
     """Root of the tree. `str(error)` is one line for a person; facts are attributes."""
 
     code: ClassVar[str] = "error"
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     resumable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -88,7 +90,15 @@ class MissingExtra(UsageError):
 
 
 class ProviderError(ConductorError):
+    """The model's service gave no answer.
+
+    `retry_after_s` is the wait that the service asked for, None where it named none. `answering`: a part of an answer
+    had come, so that the next attempt would be another answer, billed once more. `retryable` overrides what the class
+    says, where the service itself has said that a further attempt is no use.
+    """
+
     code = "provider_error"
+    answering: bool = False
 
     def __init__(
         self,
@@ -99,12 +109,20 @@ class ProviderError(ConductorError):
         status: int | None = None,
         request_id: str | None = None,
         hint: str | None = None,
+        retry_after_s: float | None = None,
+        answering: bool | None = None,
+        retryable: bool | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.provider = provider
         self.model = model
         self.status = status
         self.request_id = request_id
+        self.retry_after_s = retry_after_s
+        if answering is not None:
+            self.answering = answering
+        if retryable is not None:
+            self.retryable = retryable
 
 
 class KeyRefused(ProviderError):
@@ -113,6 +131,8 @@ class KeyRefused(ProviderError):
 
 
 class OutOfCredit(ProviderError):
+    """The account's money, or the limit that somebody set on spending it, is used up. A person has to act."""
+
     code = "out_of_credit"
     resumable = True
 
@@ -123,26 +143,18 @@ class RequestRefused(ProviderError):
     code = "request_refused"
 
 
+class PromptTooLong(RequestRefused):
+    """The conversation does not fit this model's context window; it may fit another's."""
+
+    code = "prompt_too_long"
+
+
 class RateLimited(ProviderError):
-    """The provider asked us to wait `retry_after_s` seconds; None where it named no delay."""
+    """Too many requests or tokens in a minute or, not retryable then, in a day."""
 
     code = "rate_limited"
     retryable = True
     resumable = True
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        provider: str,
-        model: str,
-        retry_after_s: float | None,
-        status: int | None = 429,
-        request_id: str | None = None,
-        hint: str | None = None,
-    ) -> None:
-        super().__init__(message, provider=provider, model=model, status=status, request_id=request_id, hint=hint)
-        self.retry_after_s = retry_after_s
 
 
 class ProviderUnavailable(ProviderError):
@@ -151,6 +163,12 @@ class ProviderUnavailable(ProviderError):
     code = "provider_unavailable"
     retryable = True
     resumable = True
+
+
+class ModelLoading(ProviderUnavailable):
+    """The server is there and reads the model into memory; only time is needed."""
+
+    code = "model_loading"
 
 
 class ProviderTimeout(ProviderError):
@@ -165,6 +183,7 @@ class MalformedReply(ProviderError):
     code = "malformed_reply"
     retryable = True
     resumable = True
+    answering = True
 
 
 class TruncatedReply(ProviderError):
@@ -173,6 +192,7 @@ class TruncatedReply(ProviderError):
     code = "truncated_reply"
     retryable = True
     resumable = True
+    answering = True
 
 
 class AnswerRefused(ProviderError):

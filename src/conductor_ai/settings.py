@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     openrouter_api_key: SecretStr | None = Field(default=None, description="key for DeepSeek, Qwen, Kimi and others")
     google_api_key: SecretStr | None = Field(default=None, description="key for Gemini models")
     conductor_model: str | None = Field(default=None, description="model to use when none is named")
+    conductor_model_attempts: int = Field(
+        default=4, ge=1, le=20, description="how often a model call is made at most while its provider is busy or away"
+    )
     local_llm_base_url: str | None = Field(
         default=None, description="chat-completions server for local/<model>, such as http://localhost:11434/v1"
     )

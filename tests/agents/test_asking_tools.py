@@ -14,10 +14,11 @@ from conductor_ai.providers.scripted import Script, call, say, together
 from conductor_ai.schemas.agent_session import AgentSession
 from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.sdk import BaseTool, PluginRegistry
+from conductor_ai.sdk.base import ToolEffect
 from conductor_ai.sdk.context import current_context
 from conductor_ai.sdk.security.approval import require_approval
 from conductor_ai.tools.registry import ToolRegistry
-from tests.agents.conftest import TASK, Bench, Tool, answering, edit
+from tests.agents.conftest import TASK, Bench, Gate, Tool, answering, edit
 from tests.conftest import fail_after
 
 ACTION = "code_execution: run_code"
@@ -25,14 +26,15 @@ RUN = [call("machine", {"code": "1 + 1"}), say("Computed.")]
 
 
 class Machine:
-    """A `once` tool that runs code if a person agrees. `begun` has each of its starts, `ran` what was let through."""
+    """A tool that runs code if a person agrees. `begun` has each of its starts, `ran` what was let through."""
 
-    def __init__(self, *, catches: bool = False, **options: Any) -> None:
+    def __init__(self, *, catches: bool = False, effect: ToolEffect = "once", **options: Any) -> None:
         self.begun: list[Any] = []
         self.ran: list[str] = []
+        self.asked = asyncio.Event()
         self._catches = catches
         self.run_code = require_approval(category="code_execution")(self._run_code())
-        self.tool = Tool("machine", self._body, effect="once", **options)
+        self.tool = Tool("machine", self._body, effect=effect, **options)
 
     def _run_code(self) -> Any:
         async def run_code(code: str, shell: bool = False) -> str:
@@ -47,6 +49,7 @@ class Machine:
         try:
             return [await self.run_code(code) for code in codes]
         except ApprovalRequired:
+            self.asked.set()
             if self._catches:
                 return "all is well"
             raise
@@ -197,7 +200,7 @@ async def test_the_same_function_under_another_category_is_something_else(bench:
 
 @pytest.mark.parametrize("codes", [["a", "b"], ["a", "a"]])
 async def test_two_questions_in_one_call_are_asked_one_after_the_other(bench: Bench, codes: list[str]) -> None:
-    machine = Machine()
+    machine = Machine(effect="idempotent")
     conductor = await conducted(bench, [call("machine", {"codes": codes}), say("Computed.")], machine.tool)
     session_id, first = await waiting(conductor)
 
@@ -211,8 +214,23 @@ async def test_two_questions_in_one_call_are_asked_one_after_the_other(bench: Be
     assert outcomes(session) == ["succeeded"]
 
 
-async def test_a_denied_second_question_ends_the_call(bench: Bench) -> None:
+async def test_a_once_tool_that_asks_again_is_not_started_again(bench: Bench) -> None:
     machine = Machine()
+    conductor = await conducted(bench, [call("machine", {"codes": ["a", "b"]}), say("Computed.")], machine.tool)
+    session_id, _ = await waiting(conductor)
+
+    session = await approved(conductor, session_id)
+
+    assert (session.status, outcomes(session), machine.ran) == ("completed", ["unknown"], ["a"])
+    assert "it asked for more (code_execution: run_code), which did not run" in str(
+        session.steps[0].tool_calls[0].error
+    )
+    [execution] = await bench.runtime.store.tool_executions("default", session_id)
+    assert not execution.success
+
+
+async def test_a_denied_second_question_ends_the_call_that_is_on_record(bench: Bench) -> None:
+    machine = Machine(effect="idempotent")
     conductor = await conducted(bench, [call("machine", {"codes": ["a", "b"]}), say("Computed.")], machine.tool)
     session_id, _ = await waiting(conductor)
     await approved(conductor, session_id)
@@ -222,6 +240,46 @@ async def test_a_denied_second_question_ends_the_call(bench: Bench) -> None:
     session = await conductor.resume(session_id)
 
     assert (outcomes(session), machine.ran, len(machine.begun)) == (["refused"], ["a"], 2)
+    [execution] = await bench.runtime.store.tool_executions("default", session_id)
+    assert "refused code_execution: run_code in this call" in str(execution.error)
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+async def test_a_question_is_not_lost_when_its_step_is_interrupted(bench: Bench, cancels: bool) -> None:
+    machine, gate = Machine(), Gate()
+    cues = [together(call("machine", {"code": "1"}), call("slow")), say("Computed.")]
+    conductor = await conducted(bench, cues, machine.tool, Tool("slow", gate, effect="read"))
+    started = await conductor.start(StartRequest(messages=TASK))
+    run = asyncio.create_task(conductor.run(started.session_id))
+    async with fail_after(5):
+        await gate.entered.wait()
+        await machine.asked.wait()
+        if cancels:
+            session = await conductor.cancel(started.session_id)
+            await run
+            assert (outcomes(session)[0], machine.ran) == ("not_run", [])
+            return
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+    gate.open.set()
+    session = await approved(conductor, started.session_id)
+    assert (session.status, outcomes(session), machine.ran) == ("completed", ["succeeded", "succeeded"], ["1"])
+
+
+async def test_facts_from_before_the_question_are_kept(bench: Bench) -> None:
+    machine = Machine()
+
+    async def body(arguments: dict[str, Any]) -> Any:
+        current_context().record(read_from="https://example.com")
+        return await machine.run_code("1")
+
+    conductor = await conducted(bench, RUN, Tool("machine", body, effect="once"))
+    session_id, _ = await waiting(conductor)
+
+    rows, _ = await bench.runtime.store.audit_rows("default", session_id)
+    [row] = [row for row in rows if row.action == "approval.requested"]
+    assert json.loads(row.metadata)["facts"] == {"read_from": "https://example.com"}
 
 
 async def test_questions_asked_at_once_in_one_call_come_before_a_person_one_by_one(bench: Bench) -> None:
@@ -230,7 +288,7 @@ async def test_questions_asked_at_once_in_one_call_come_before_a_person_one_by_o
     async def body(arguments: dict[str, Any]) -> Any:
         return await asyncio.gather(machine.run_code("a"), machine.run_code("b"))
 
-    conductor = await conducted(bench, RUN, Tool("machine", body, effect="once"))
+    conductor = await conducted(bench, RUN, Tool("machine", body, effect="idempotent"))
     session_id, _ = await waiting(conductor)
 
     half = await approved(conductor, session_id)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -167,6 +168,69 @@ async def test_what_the_provider_counts_is_what_has_to_fit(
     assert WINDOW / 2 < max(billed) < WINDOW
 
 
+async def test_a_prompt_that_its_provider_calls_too_long_gives_up_its_newest_results(
+    tmp_path: Path, stack: AsyncExitStack
+) -> None:
+    """Dense text: many more tokens than a third of its bytes."""
+    [local] = [wire for wire in WIRES if wire.name == "local"]
+    refused: list[int] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        size = len(server.requests[-1].raw)
+        if size > 12_000:
+            refused.append(size)
+            message = f"This model's maximum context length is {WINDOW} tokens. However, you requested {size} tokens."
+            return web.json_response({"error": {"message": message, "code": "context_length_exceeded"}}, status=400)
+        told = server.requests[-1].json["messages"][-1]["content"]
+        if "CODE" in told:
+            return web.json_response(local.says(f"It was {re.findall(r'CODE-[0-9]{5}', told)}"))
+        if "left out" in told:
+            return web.json_response(local.calls([("call_2", "read_result", {"call_id": "c1_0", "search": "CODE"})]))
+        return web.json_response(local.calls([("call_1", "archive", {"step": 1})]))
+
+    window_file(tmp_path / "home")
+    server = await stack.enter_async_context(local.server())
+    server.will_do(answer, 10)
+    runtime = await opened(tmp_path / "home", stack, server.url)
+    runner = AgentRunner("local/mine", ["archive"], registry_of(Archive()), runtime=runtime)
+    session = await runner.run(TASK)
+
+    assert session.final_answer == f"It was ['{fact_of(1)}']"
+    assert len(refused) == 1
+
+
+async def test_beside_a_message_that_is_too_large_the_model_keeps_what_it_learns(bench: Bench) -> None:
+    window_file(bench.settings.conductor_home, 8_192)
+    shown: list[int] = []
+
+    def script(moment: Moment) -> Line:
+        shown.append(sum(len(reply.content) > 900 for reply in moment.history))
+        return Line("", (("look", {}),)) if moment.turn < 30 else Line("done")
+
+    runner = await bench.runner(script, [Tool("look", answering("x" * 1_000))])
+    session = await runner.run([{"role": "user", "content": "y" * 30_000}])
+
+    trimmed = only(await bench.events(session.session_id), EventType.CONTEXT_TRIMMED)
+    assert session.status is SessionStatus.COMPLETED
+    assert 1 <= len(trimmed) <= 12
+    assert max(shown) > 2
+
+
+async def test_a_result_shorter_than_its_pointer_stays(bench: Bench) -> None:
+    window_file(bench.settings.conductor_home, 8_192)
+    told: list[list[str]] = []
+
+    def script(moment: Moment) -> Line:
+        told.append([reply.content for reply in moment.history])
+        return Line("z" * 600, (("look", {}),)) if moment.turn < 60 else Line("done")
+
+    runner = await bench.runner(script, [Tool("look", answering("ok"))], limits={"max_steps": 100})
+    session = await runner.run(TASK)
+
+    assert only(await bench.events(session.session_id), EventType.CONTEXT_TRIMMED)
+    assert {reply for replies in told for reply in replies} == {"ok"}
+
+
 async def test_three_hundred_steps_fit_a_window_of_32k(tmp_path: Path, stack: AsyncExitStack) -> None:
     [local] = [wire for wire in WIRES if wire.name == "local"]
     session, sizes, _ = await lived(local, tmp_path / "home", stack, 300)
@@ -178,7 +242,7 @@ async def test_three_hundred_steps_fit_a_window_of_32k(tmp_path: Path, stack: As
 
 async def test_a_scripted_session_counts_its_turns_across_what_was_left_out(bench: Bench) -> None:
     window_file(bench.settings.conductor_home)
-    cues: list[Cue] = [call("archive", {"step": step}) for step in range(1, 121)]
+    cues: list[Cue] = [call("archive", {"step": step}) for step in range(1, 401)]
     cues += [
         call("read_result", {"call_id": "c2_0", "search": "code of step"}),
         say(lambda now: now.replies[0].content),
@@ -190,10 +254,10 @@ async def test_a_scripted_session_counts_its_turns_across_what_was_left_out(benc
         cue = cues[moment.turn]
         return cue(moment) if callable(cue) else cue
 
-    runner = await bench.runner(script, [Archive()], limits={"max_steps": 200})
+    runner = await bench.runner(script, [Archive()], limits={"max_steps": 500})
     session = await runner.run(TASK)
 
-    assert turns == list(range(122))
+    assert turns == list(range(402))
     assert session.final_answer is not None
     assert fact_of(2) in session.final_answer
     assert any(one["steps_through"] for one in only(await bench.events(session.session_id), EventType.CONTEXT_TRIMMED))

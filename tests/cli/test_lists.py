@@ -110,7 +110,7 @@ def test_a_tool_that_lacks_its_extra_is_listed_with_the_line_that_installs_it(
         (["look_up", "{"], "not JSON"),
         (["look_up", "[]"], "must be a JSON object"),
         (["look_up", "{}"], "word"),
-        (["nothing"], "no tool 'nothing'"),
+        (["nothing"], "unknown tool 'nothing'"),
         (["post", '{"text": "hi"}'], "post needs approval"),
     ],
 )

@@ -239,10 +239,12 @@ def _audit(facts: Sequence[Fact], log: LogReader, session: Any) -> Iterator[str]
 def _executions(facts: Sequence[Fact], log: LogReader, session_id: str) -> Iterator[str]:
     rows = log.rows("SELECT call_id FROM tool_executions WHERE session_id = ?", session_id)
     stored = Counter(row["call_id"] for row in rows)
+    # A call that stopped to ask has run, however far.
+    begun = {fact.payload["call_id"] for fact in _of(facts, "approval.requested") if "action" in fact.payload}
     ran = Counter(
         fact.payload["call_id"]
         for fact in _of(facts, "tool.completed")
-        if fact.payload["outcome"] not in ("not_run", "refused")
+        if fact.payload["outcome"] not in ("not_run", "refused") or fact.payload["call_id"] in begun
     )
     if stored != ran:
         yield f"tool_executions has {dict(stored)}, the log says {dict(ran)}"

@@ -9,6 +9,7 @@ import pytest
 
 from conductor_ai.providers.http import open_http
 from tests.providers.lines import Line, connected
+from tests.providers.stream_lines import STREAMS, Streamed
 from tests.providers.wires import ANTHROPIC, GEMINI, LOCAL, OPENROUTER, WIRES
 
 
@@ -46,3 +47,9 @@ async def openrouter_line(http: aiohttp.ClientSession) -> AsyncIterator[Line]:
 async def local_line(http: aiohttp.ClientSession) -> AsyncIterator[Line]:
     async with connected(LOCAL, http) as made:
         yield made
+
+
+@pytest.fixture(params=STREAMS, ids=lambda stream: stream.name)
+async def streamed(request: pytest.FixtureRequest, http: aiohttp.ClientSession) -> AsyncIterator[Streamed]:
+    async with connected(request.param.wire, http) as made:
+        yield made, request.param

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 
 from conductor_ai.providers.base import HeadSpec, ModelRequest, Provider
 from conductor_ai.providers.failures import Timeouts
+from conductor_ai.schemas.deltas import Delta
 from conductor_ai.schemas.messages import Message, ModelResponse, Role, ToolReply
 from conductor_ai.sdk.base import ToolCategory, ToolDefinition
 from tests.providers.wires import Wire
@@ -38,9 +39,19 @@ class Line:
 
     async def ask(self, *messages: Message, **head: Any) -> ModelResponse:
         """One call over a whole conversation, a greeting where there is none."""
+        return await self.provider.complete(self.request(*messages, **head))
+
+    def request(self, *messages: Message, **head: Any) -> ModelRequest:
         spec = HeadSpec(**{"model": MODEL, "instructions": None, "tools": (), "max_output_tokens": 100, **head})
         turns = [self.provider.encode_turn(message) for message in messages or (HELLO,)]
-        return await self.provider.complete(ModelRequest(spec.model, self.provider.encode_head(spec), turns))
+        return ModelRequest(spec.model, self.provider.encode_head(spec), turns)
+
+    async def stream(self, *messages: Message, **head: Any) -> tuple[list[Delta], ModelResponse]:
+        """The same call, streamed: every delta, and the whole answer, which comes last and once."""
+        *deltas, last = [item async for item in self.provider.stream(self.request(*messages, **head))]
+        assert isinstance(last, ModelResponse)
+        assert not any(isinstance(delta, ModelResponse) for delta in deltas)
+        return cast("list[Delta]", deltas), last
 
 
 @asynccontextmanager

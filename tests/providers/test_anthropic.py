@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conductor_ai.errors import OutOfCredit
+from conductor_ai.errors import OutOfCredit, ProviderUnavailable
 from conductor_ai.schemas.messages import Message, Role, StopReason, ToolCall, ToolReply, WireTurn
 from tests.providers.lines import FIND, HELLO, Line, own_turn, replies_to
 from tests.servers.anthropic import reply
@@ -15,6 +15,7 @@ from tests.servers.provider_server import KEY
 
 THINKING = {"type": "thinking", "thinking": 'Hm.\n"é" / \u2028', "signature": "EqQB+/=="}
 REDACTED = {"type": "redacted_thinking", "data": "Emw+/AKqw=="}
+MARK = {"cache_control": {"type": "ephemeral"}}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "find", "input": {"what": "x"}}
 
 
@@ -29,15 +30,15 @@ async def test_the_request_has_the_documented_shape(anthropic_line: Line) -> Non
     assert anthropic_line.server.requests[-1].json == {
         "model": "maker/model-1",
         "max_tokens": 100,
-        "system": "Sys",
-        "tools": [{"name": "find", "description": "Find things.", "input_schema": FIND.parameters}],
+        "system": [{"type": "text", "text": "Sys", **MARK}],
+        "tools": [{"name": "find", "description": "Find things.", "input_schema": FIND.parameters, **MARK}],
         "messages": [
-            {"role": "user", "content": "Hello"},
+            {"role": "user", "content": [{"type": "text", "text": "Hello", **MARK}]},
             {"role": "assistant", "content": [CALL]},
             {
                 "role": "user",
                 "content": [
-                    {"type": "tool_result", "tool_use_id": "toolu_1", "content": "boom", "is_error": True},
+                    {"type": "tool_result", "tool_use_id": "toolu_1", "content": "boom", "is_error": True, **MARK},
                 ],
             },
         ],
@@ -54,6 +55,32 @@ async def test_thinking_goes_back_first_unchanged_with_its_signature(anthropic_l
     turn = own_turn(response)
     await anthropic_line.ask(HELLO, turn, replies_to(turn, "found"))
     assert anthropic_line.server.requests[-1].json["messages"][1]["content"] == blocks
+
+
+@pytest.mark.parametrize("signature", [{"signature": ""}, {}], ids=["empty", "none"])
+async def test_a_thought_that_broke_off_unsigned_stays_out_of_the_conversation(
+    anthropic_line: Line, signature: dict[str, str]
+) -> None:
+    cut = {"type": "thinking", "thinking": "So I wou", **signature}
+    anthropic_line.server.will_answer(body=reply([THINKING, cut], "max_tokens"))
+    response = await anthropic_line.ask()
+    assert response.reasoning.endswith("\nSo I wou")
+    assert json.loads(response.wire.json)["content"] == [THINKING]
+
+
+async def test_an_unsigned_thought_of_a_gateway_goes_back(anthropic_line: Line) -> None:
+    unsigned = {"type": "thinking", "thinking": "So I call."}
+    anthropic_line.server.will_answer(body=reply([unsigned, CALL], "tool_use"))
+    response = await anthropic_line.ask()
+    assert json.loads(response.wire.json)["content"] == [unsigned, CALL]
+
+
+async def test_an_error_under_a_200_is_the_error_it_names(anthropic_line: Line) -> None:
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "req_7"}
+    anthropic_line.server.will_answer(200, error)
+    with pytest.raises(ProviderUnavailable, match="Overloaded") as caught:
+        await anthropic_line.ask()
+    assert (caught.value.status, caught.value.request_id) == (529, "req_7")
 
 
 async def test_a_block_of_an_unknown_type_goes_back_too(anthropic_line: Line) -> None:
@@ -126,7 +153,7 @@ async def test_a_foreign_turn_is_rebuilt_from_its_text_and_calls(anthropic_line:
                 {"type": "tool_use", "id": "c1_0", "name": "find", "input": {"what": "x"}},
             ],
         },
-        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1_0", "content": "found"}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1_0", "content": "found", **MARK}]},
     ]
 
 

@@ -112,10 +112,13 @@ async def test_a_long_explanation_is_cut_but_no_part_of_the_key_stays(line: Line
 async def test_rate_limit_carries_the_delay_the_provider_asked_for(
     line: Line, headers: dict[str, str], delay: float | None
 ) -> None:
-    line.server.will_answer(429, {"error": {"message": "slow down"}}, headers)
-    error = await failed(line)
-    assert isinstance(error, RateLimited)
-    assert error.retry_after_s == delay
+    for status, kind in ((429, RateLimited), (503, ProviderUnavailable)):
+        line.server.will_answer(status, {"error": {"message": "slow down"}}, headers)
+        error = await failed(line)
+        assert type(error) is kind
+        assert error.retry_after_s == delay
+        if delay is not None:
+            assert f"wait {delay:g} s" in str(error.hint)
 
 
 async def test_an_error_carries_the_request_id(line: Line) -> None:
@@ -129,7 +132,9 @@ async def test_an_error_carries_the_request_id(line: Line) -> None:
 
 async def test_a_broken_connection_before_the_reply_is_unavailable(line: Line) -> None:
     line.server.will_reset()
-    assert type(await failed(line)) is ProviderUnavailable
+    error = await failed(line)
+    assert type(error) is ProviderUnavailable
+    assert not error.answering
 
 
 async def test_nobody_listening_is_unavailable_and_says_where(line: Line) -> None:
@@ -146,7 +151,9 @@ async def test_nobody_listening_is_unavailable_and_says_where(line: Line) -> Non
 @pytest.mark.parametrize("after", [0, 30])
 async def test_a_cut_reply_is_no_answer(line: Line, chunked: bool, after: int) -> None:
     line.server.will_cut(json.dumps(line.wire.says("never whole")).encode(), after, chunked=chunked)
-    assert type(await failed(line)) is TruncatedReply
+    error = await failed(line)
+    assert type(error) is TruncatedReply
+    assert error.answering
 
 
 async def test_a_cut_refusal_still_counts_by_its_status(line: Line) -> None:
@@ -161,6 +168,7 @@ async def test_silence_before_the_reply_times_out(line: Line) -> None:
     error = await failed(line.reconnected(timeouts=Timeouts(first_byte_s=0.1)))
     assert type(error) is ProviderTimeout
     assert "no reply" in str(error)
+    assert not error.answering
 
 
 async def test_silence_within_the_reply_times_out_by_its_own_limit(line: Line) -> None:
@@ -168,6 +176,7 @@ async def test_silence_within_the_reply_times_out_by_its_own_limit(line: Line) -
     error = await failed(line.reconnected(timeouts=Timeouts(first_byte_s=60, idle_s=0.1)))
     assert type(error) is ProviderTimeout
     assert "stalled for 0.1 s" in str(error)
+    assert error.answering
 
 
 @pytest.mark.parametrize("body", [None, b'{"half": '], ids=["before the reply", "within it"])
@@ -176,6 +185,7 @@ async def test_the_total_limit_ends_everything(line: Line, body: bytes | None) -
     error = await failed(line.reconnected(timeouts=Timeouts(total_s=0.1)))
     assert type(error) is ProviderTimeout
     assert "no complete reply" in str(error)
+    assert error.answering is (body is not None)
 
 
 async def test_a_server_that_does_not_accept_times_out(line: Line) -> None:
@@ -208,7 +218,9 @@ async def test_a_connection_works_again_after_a_failure(line: Line) -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"a":', b"\xff", b"NaN", b"[" * 100_000])
 async def test_a_body_that_is_not_json_is_malformed(line: Line, body: bytes) -> None:
     line.server.will_answer(200, body)
-    assert type(await failed(line)) is MalformedReply
+    error = await failed(line)
+    assert type(error) is MalformedReply
+    assert error.answering
 
 
 async def test_a_redirect_is_not_followed_so_the_key_stays_here(line: Line) -> None:

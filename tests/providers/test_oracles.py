@@ -193,18 +193,19 @@ async def our_request(line: Line, reply: Body) -> Any:
 async def test_the_anthropic_sdk_sends_the_same_request(anthropic_line: Line) -> None:
     reply = RICH["anthropic"][0]
     ours = await our_request(anthropic_line, reply)
+    mark = {"cache_control": {"type": "ephemeral"}}
     await ask_anthropic(
         anthropic_line.server.url,
-        system="Sys",
-        tools=[{"name": "find", "description": "Find things.", "input_schema": FIND.parameters}],
+        system=[{"type": "text", "text": "Sys", **mark}],
+        tools=[{"name": "find", "description": "Find things.", "input_schema": FIND.parameters, **mark}],
         messages=[
-            {"role": "user", "content": "Hello"},
+            {"role": "user", "content": [{"type": "text", "text": "Hello", **mark}]},
             {"role": "assistant", "content": reply["content"]},
             {
                 "role": "user",
                 "content": [
                     {"type": "tool_result", "tool_use_id": "toolu_1", "content": "found"},
-                    {"type": "tool_result", "tool_use_id": "toolu_2", "content": "nothing"},
+                    {"type": "tool_result", "tool_use_id": "toolu_2", "content": "nothing", **mark},
                 ],
             },
         ],

@@ -10,6 +10,7 @@ import pytest
 from conductor_ai.errors import RequestRefused
 from conductor_ai.providers.base import HeadSpec, ModelRequest
 from conductor_ai.providers.scripted import Cue, Moment, Script, ScriptedProvider, call, say, together
+from conductor_ai.schemas.deltas import Stop, TextDelta, ToolArguments, ToolCallEnd, ToolCallStart, UsageUpdate
 from conductor_ai.schemas.messages import Message, ModelResponse, Role, StopReason, ToolCall, WireTurn
 from conductor_ai.schemas.usage import Usage
 from tests.providers.lines import FIND, HELLO, own_turn, replies_to
@@ -88,3 +89,31 @@ async def test_it_reads_turns_that_another_model_made() -> None:
 async def test_a_lone_surrogate_does_not_stop_it() -> None:
     answer = await ask([say(lambda moment: moment.prompt)], [Message(Role.USER, "a\ud800b")])
     assert answer.content == "a\ufffdb"
+
+
+async def test_it_streams_its_text_in_pieces_and_then_the_same_answer() -> None:
+    text = "Two things to find, one after the other; the answer follows. \U0001f697"
+    script = [together(call("find", {"what": "a"}, text), call("find"))]
+    provider = ScriptedProvider(script)
+    request = ModelRequest("scripted", b"{}", [provider.encode_turn(HELLO)])
+    *deltas, last = [item async for item in provider.stream(request)]
+    texts = [delta.text for delta in deltas if isinstance(delta, TextDelta)]
+    assert len(texts) > 3
+    assert "".join(texts) == text
+    assert deltas[len(texts) :] == [
+        ToolCallStart(0, "find"),
+        ToolArguments(0, '{"what":"a"}'),
+        ToolCallEnd(0),
+        ToolCallStart(1, "find"),
+        ToolArguments(1, "{}"),
+        ToolCallEnd(1),
+        UsageUpdate(Usage()),
+        Stop(StopReason.TOOL_USE),
+    ]
+    assert last == await provider.complete(request)
+
+
+async def test_a_stream_of_a_script_that_has_ended_says_so() -> None:
+    provider = ScriptedProvider([])
+    with pytest.raises(RequestRefused):
+        await anext(provider.stream(ModelRequest("scripted", b"{}", [provider.encode_turn(HELLO)])))

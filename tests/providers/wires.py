@@ -148,7 +148,7 @@ ANTHROPIC = Wire(
     lambda text: anthropic_server.reply([{"type": "text", "text": text}]),
     _anthropic_calls,
     anthropic_server.violation,
-    lambda body: str(body["messages"][-1]["content"]),
+    lambda body: str(body["messages"][-1]["content"][0]["text"]),
     _ANTHROPIC_STOPS,
     (
         anthropic_server.reply(

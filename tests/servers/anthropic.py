@@ -43,6 +43,9 @@ def violation(body: dict[str, Any]) -> str | None:
     """What the service would refuse in a request, None where nothing is wrong."""
     if not isinstance(body.get("max_tokens"), int):
         return "max_tokens: Field required"
+    badly_marked = _mark_violation(body)
+    if badly_marked is not None:
+        return badly_marked
     used: set[str] = set()
     open_ids: list[str] = []
     for index, message in enumerate(body["messages"]):
@@ -59,6 +62,25 @@ def violation(body: dict[str, Any]) -> str | None:
         if any(not isinstance(block["input"], dict) for block in blocks if block["type"] == "tool_use"):
             return f"messages.{index}: tool_use.input: Input should be a valid dictionary"
     return "the last turn's calls were not answered" if open_ids else None
+
+
+def cached_blocks(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every block that may carry a mark for the cache, in the order in which the service caches."""
+    blocks = [*body.get("tools", ()), *_blocks(body.get("system", []))]
+    for message in body["messages"]:
+        blocks += _blocks(message["content"])
+    return blocks
+
+
+def _mark_violation(body: dict[str, Any]) -> str | None:
+    marked = [block for block in cached_blocks(body) if "cache_control" in block]
+    if len(marked) > 4:
+        return f"A maximum of 4 blocks with cache_control may be provided. Found {len(marked)}."
+    if any(block.get("type") in ("thinking", "redacted_thinking") for block in marked):
+        return "thinking blocks cannot have cache_control"
+    if any(block["cache_control"] != {"type": "ephemeral"} for block in marked):
+        return "cache_control: Input should be ephemeral"
+    return None
 
 
 def _blocks(content: Any) -> list[dict[str, Any]]:

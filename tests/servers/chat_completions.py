@@ -49,6 +49,21 @@ def tool_call(call_id: str | None, name: str, arguments: Any) -> dict[str, Any]:
     return call if call_id is None else {"id": call_id, **call}
 
 
+def chunk(delta: dict[str, Any] | None, finish: str | None = None, **fields: Any) -> bytes:
+    """One event of a stream; `delta` None: a chunk without a choice."""
+    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
+    body = {"id": "gen-1", "object": "chat.completion.chunk", "created": 1, "model": "maker/model-1"}
+    return event({**body, "provider": "SomeHost", "choices": choices, **fields})
+
+
+def event(data: Any) -> bytes:
+    # Half a surrogate pair travels as an escape.
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode(errors="backslashreplace")
+
+
+DONE = b"data: [DONE]\n\n"
+
+
 def violation(body: dict[str, Any]) -> str | None:
     """What a strict server would refuse in a request, None where nothing is wrong."""
     open_ids: list[str] = []

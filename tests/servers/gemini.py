@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+from aiohttp import web
 
 from tests.servers.provider_server import KEY, ProviderServer, Seen
 
 
 class FakeGemini(ProviderServer):
-    path = "/v1beta/models/{model}:generateContent"
+    path = "/v1beta/models/{model}:{method:generateContent|streamGenerateContent}"
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        # Without this, the service streams one JSON array, which no reader of events understands.
+        if request.match_info["method"] == "streamGenerateContent" and request.query_string != "alt=sse":
+            return web.json_response([_error(400, "not asked for events", "INVALID_ARGUMENT", [])], status=400)
+        return await super()._serve(request)
 
     def refusal(self, seen: Seen) -> tuple[int, Any] | None:
         if seen.headers.get("x-goog-api-key") != KEY:
@@ -31,6 +40,18 @@ def reply(parts: list[dict[str, Any]], finish: str = "STOP", **usage: int) -> di
         "modelVersion": "gemini-test-1",
         "responseId": "resp-1",
     }
+
+
+def chunk(parts: list[dict[str, Any]] | None, finish: str | None = None, **fields: Any) -> bytes:
+    """One event of a stream, its lines ended as the service ends them; `parts` None: a candidate without content."""
+    candidate: dict[str, Any] = {"index": 0} if parts is None else {"content": {"role": "model", "parts": parts}}
+    if finish is not None:
+        candidate["finishReason"] = finish
+    return event({"candidates": [candidate], "modelVersion": "gemini-test-1", "responseId": "resp-1", **fields})
+
+
+def event(data: Any) -> bytes:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\r\n\r\n".encode(errors="backslashreplace")
 
 
 def violation(body: dict[str, Any]) -> str | None:

@@ -8,8 +8,9 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar, Self, TypeAlias
 
 from aiohttp import web
 
@@ -20,15 +21,46 @@ _RST_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as it arrived."""
+    """One request as it arrived, and the address that its connection came from."""
 
     path: str
     headers: Mapping[str, str]
     raw: bytes
+    peer: Any
 
     @property
     def json(self) -> Any:
         return json.loads(self.raw)
+
+
+class Then(Enum):
+    """How a streamed answer may go on that does not end in order."""
+
+    CUT = "the connection is closed within the reply"
+    RESET = "the connection is reset"
+    SILENCE = "nothing more comes, and the connection stays"
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Sent again and again, with a pause between, until the client leaves."""
+
+    piece: bytes
+    every_s: float = 0.005
+
+
+Step: TypeAlias = bytes | asyncio.Event | Then | Repeated
+"""Of a streamed answer: bytes are one write to the socket, an event is waited for."""
+
+
+@dataclass
+class Sending:
+    """What became of a streamed answer. `written` counts the body's bytes that the socket took, `over` is set when no
+    more will be sent, `client_left` says that the client closed first."""
+
+    written: int = 0
+    client_left: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class ProviderServer:
@@ -89,6 +121,10 @@ class ProviderServer:
         async def answer(request: web.Request) -> web.StreamResponse:
             return web.json_response(script(self.requests[-1]))
 
+        self.will_do(answer, times)
+
+    def will_do(self, answer: Answer, times: int = 1) -> None:
+        """Let `answer` give the next `times` answers, whatever they are."""
         self._answers.extend([answer] * times)
 
     def will_reset(self) -> None:
@@ -131,8 +167,52 @@ class ProviderServer:
 
         self._answers.append(answer)
 
+    def will_stream(self, *steps: Step, headers: Mapping[str, str] | None = None) -> Sending:
+        """Stream an answer step by step; after the last, end it in order."""
+        sending = Sending()
+        sent = {"content-type": "text/event-stream; charset=utf-8", **(headers or {})}
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(headers=sent)
+            response.enable_chunked_encoding()
+            await response.prepare(request)
+            try:
+                for step in steps:
+                    await self._take(step, request, response, sending)
+                for _ in range(5):
+                    await asyncio.sleep(0)  # the end comes apart from what it ends
+            except ConnectionError:
+                sending.client_left = True
+            finally:
+                sending.over.set()
+            return response
+
+        self._answers.append(answer)
+        return sending
+
+    async def _take(self, step: Step, request: web.Request, response: web.StreamResponse, sending: Sending) -> None:
+        if isinstance(step, bytes):
+            await response.write(step)
+            sending.written += len(step)
+            await asyncio.sleep(0)  # the client's turn: what is written next, it reads apart from this
+        elif isinstance(step, asyncio.Event):
+            await step.wait()
+        elif isinstance(step, Repeated):
+            while not self._closing.is_set():
+                await self._take(step.piece, request, response, sending)
+                await asyncio.sleep(step.every_s)
+        elif step is Then.SILENCE:
+            await self._closing.wait()
+        elif step is Then.RESET:
+            _reset(request)
+        else:
+            assert request.transport is not None
+            request.transport.close()
+
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        seen = Seen(request.path, request.headers.copy(), await request.read())
+        assert request.transport is not None
+        peer = request.transport.get_extra_info("peername")
+        seen = Seen(request.path, request.headers.copy(), await request.read(), peer)
         self.requests.append(seen)
         self.arrived.set()
         refused = self.refusal(seen)

@@ -59,7 +59,17 @@ class SessionLog:
             self.head.extend(entry, org_id=self.org_id, session_id=self.session_id, created_at=now) for entry in entries
         ]
         projection = Projection(
-            status, None, error, step_no, 1, Usage(10, 20, 3, 4, 5), cost_usd, self.head.seq, self.head.hash, now
+            status,
+            "model-1",
+            None,
+            error,
+            step_no,
+            1,
+            Usage(10, 20, 3, 4, 5),
+            cost_usd,
+            self.head.seq,
+            self.head.hash,
+            now,
         )
         return Append(
             session_id=self.session_id,

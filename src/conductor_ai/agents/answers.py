@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from conductor_ai.errors import AnswerCut, AnswerRefused, MalformedReply, ProviderError
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.schemas import json_text
+from conductor_ai.schemas.costs import UNKNOWN_COST, CallCost, CostSource
 from conductor_ai.schemas.events import ModelCompleted, ToolCallPayload
 from conductor_ai.schemas.messages import ModelResponse, StopReason
-from conductor_ai.schemas.usage import Usage
+from conductor_ai.schemas.usage import Usage, money_text
 
 
-def model_completed(model: ModelInfo, step_no: int, response: ModelResponse, duration_ms: float) -> ModelCompleted:
-    """The event of one model call, its cost yet to be filled in; its tool calls get their numbers here."""
+def model_completed(
+    model: ModelInfo, step_no: int, response: ModelResponse, duration_ms: float, attempts: int = 1
+) -> ModelCompleted:
+    """The event of one model call; `put_cost` fills in what it cost. Its tool calls get their numbers here."""
     payload: ModelCompleted = {
         "step_no": step_no,
         "model": model.id,
@@ -21,14 +26,31 @@ def model_completed(model: ModelInfo, step_no: int, response: ModelResponse, dur
         "stop_reason": response.stop_reason.value,
         "usage": (response.usage or Usage()).to_dict(),
         "cost_usd": None,
+        "cost_source": UNKNOWN_COST.source.value,
+        "price_as_of": None,
         "duration_ms": round(duration_ms, 3),
         "wire": {"provider": response.wire.provider, "turn": json_text.Fragment(response.wire.json)},
     }
     if response.reasoning:
         payload["reasoning"] = response.reasoning
+    if attempts > 1:
+        payload["attempts"] = attempts
     if response.request_id is not None:
         payload["request_id"] = response.request_id
     return payload
+
+
+def put_cost(payload: ModelCompleted, cost: CallCost, bound: Decimal | None) -> None:
+    """Write down what the call cost.
+
+    Args:
+        bound: What was set aside for the call, None where money is not limited. It counts where the cost is not known.
+    """
+    if cost.usd is None and bound is not None:
+        cost = CallCost(bound, CostSource.BOUND)
+    payload["cost_usd"] = None if cost.usd is None else money_text(cost.usd)
+    payload["cost_source"] = cost.source.value
+    payload["price_as_of"] = None if cost.price_as_of is None else cost.price_as_of.isoformat()
 
 
 def _numbered(step_no: int, response: ModelResponse) -> list[ToolCallPayload]:

@@ -9,26 +9,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from conductor_ai.agents.asking import CallApprover
-from conductor_ai.agents.read_result import NAME as READ_RESULT
 from conductor_ai.agents.read_result import ResultReader, bind_reader
+from conductor_ai.agents.replies import READ_RESULT_NAME
+from conductor_ai.agents.session_log import SessionLog
 from conductor_ai.agents.session_state import OpenCall
-from conductor_ai.agents.state import SessionLog
 from conductor_ai.agents.tool_calls import Toolset, idempotency_key, provenance, run_tool, unknown_outcome
 from conductor_ai.observability.audit import SessionSink, bind_sink
 from conductor_ai.observability.values import record_json
 from conductor_ai.schemas import json_text
-from conductor_ai.schemas.events import ApprovalRequested, EventType
+from conductor_ai.schemas.events import EventType
 from conductor_ai.schemas.messages import ToolCall
 from conductor_ai.sdk.context import ToolContext
 from conductor_ai.sdk.security.approval import bind_approver
 
 
-async def run_call(
-    log: SessionLog, toolset: Toolset, sink: SessionSink, open_call: OpenCall
-) -> ApprovalRequested | None:
+async def run_call(log: SessionLog, toolset: Toolset, sink: SessionSink, open_call: OpenCall) -> None:
     """Run a call whose intent is stored, and hand its result to the store.
 
-    Returns: what the tool wants to be asked before it goes on; it has no result then, and starts again later.
+    A tool that stops to ask has no result, and starts again later; `OpenCall.to_ask` says what it asks.
     """
     call, step_no = open_call.call, log.state.step_no
     bound = toolset.get(call.name)
@@ -45,19 +43,23 @@ async def run_call(
         with bind_sink(sink), bind_approver(approver), _reading(log, call) as reader:
             done = await run_tool(bound, call, arguments, context, timeout_s, open_call.effect)
     except asyncio.CancelledError:
-        if open_call.effect == "once":
+        if open_call.effect == "once" and open_call.to_ask is None:
             log.stage(EventType.TOOL_COMPLETED, unknown_outcome(step_no, call, "it was interrupted"))
             log.commit()
         raise
-    if approver.to_ask is not None:
-        return approver.to_ask
+    if approver.too_late is not None:
+        open_call.to_ask = None
+        done = unknown_outcome(step_no, call, approver.too_late)
+    if open_call.to_ask is not None:
+        if facts:
+            open_call.to_ask["facts"] = facts
+        return
     if facts:
         done["facts"] = facts
     if reader is not None and reader.label is not None:
         done["provenance"] = provenance(reader.label["tool"], reader.label["source"])
     log.stage(EventType.TOOL_COMPLETED, done)
     log.commit()
-    return None
 
 
 def _context(log: SessionLog, call: ToolCall, timeout_s: float, facts: dict[str, Any]) -> ToolContext:
@@ -76,7 +78,7 @@ def _context(log: SessionLog, call: ToolCall, timeout_s: float, facts: dict[str,
 @contextmanager
 def _reading(log: SessionLog, call: ToolCall) -> Iterator[ResultReader | None]:
     """Its session's log, for the one tool that reads it."""
-    if call.name != READ_RESULT:
+    if call.name != READ_RESULT_NAME:
         yield None
         return
     reader = ResultReader(log)

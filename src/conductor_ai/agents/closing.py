@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from conductor_ai.agents.session_log import SessionLog
 from conductor_ai.agents.session_state import Decision
-from conductor_ai.agents.state import SessionLog
 from conductor_ai.agents.tool_calls import completed, unknown_outcome
 from conductor_ai.schemas.events import ApprovalDecidedPayload, EventType, ToolOutcome
 from conductor_ai.schemas.messages import ToolCall
@@ -18,7 +18,10 @@ def close_open_calls(log: SessionLog, why: str) -> None:
             continue
         if open_call.approval is not None and open_call.approval.decision is None:
             void(log, open_call.call, open_call.approval, why)
-        if open_call.effect not in (None, "read"):
+        if open_call.to_ask is not None:  # it stopped to ask, and did not act before
+            error = f"not run: {why}, while it asked for approval of {open_call.to_ask['action']}"
+            outcome = completed(state.step_no, open_call.call, ToolOutcome.NOT_RUN, error=error)
+        elif open_call.effect not in (None, "read"):
             outcome = unknown_outcome(state.step_no, open_call.call, why)
         else:
             outcome = completed(state.step_no, open_call.call, ToolOutcome.NOT_RUN, error=f"not run: {why}")
@@ -39,10 +42,27 @@ def void(log: SessionLog, call: ToolCall, approval: Decision, why: str) -> None:
     log.stage(EventType.APPROVAL_DECIDED, decision)
 
 
-async def cancel(log: SessionLog, by: str) -> None:
-    """Bring a session that does nothing any more to `cancelled`; returns once that is durable."""
+def approved_beforehand(call: ToolCall, digest: str) -> ApprovalDecidedPayload:
+    """The decision over a call, or an action of it, of a tool that was approved before the run."""
+    return {
+        "approval_id": None,
+        "call_id": call.call_id,
+        "tool_name": call.name,
+        "arguments_hash": digest,
+        "decision": "approved",
+        "by": "approved before the run",
+        "reason": None,
+    }
+
+
+async def cancel(log: SessionLog, by: str, unsettled_usd: str | None = None) -> None:
+    """Bring a session that does nothing any more to `cancelled`; returns once that is durable.
+
+    Args:
+        unsettled_usd: What the model call that was ended for it may have cost at most.
+    """
     if log.state.status is not SessionStatus.CANCELLING:
         log.stage(EventType.SESSION_CANCEL_REQUESTED, {"by": by})
     close_open_calls(log, "the session was cancelled")
-    log.stage(EventType.SESSION_CANCELLED, {})
+    log.stage(EventType.SESSION_CANCELLED, {} if unsettled_usd is None else {"unsettled_usd": unsettled_usd})
     await log.durable()

@@ -20,6 +20,8 @@ _FEWEST_TOKENS_PER_BYTE = 1 / 5
 # Part of the window that is not used: the estimate is one.
 _MARGIN = 0.05
 _FREED_TO = 0.5
+# Of the window, for old steps beside messages that are too large for it by themselves.
+_KEPT_BESIDE_TOO_MUCH = 0.25
 # The results of one step together take at most this part of the window.
 _SHARE_OF_RESULTS = 0.4
 _FEWEST_CHARS = 200
@@ -51,7 +53,8 @@ def trimming(
     room = int(context_window * (1 - _MARGIN)) - output_tokens
     if tokens <= room:
         return None
-    goal = max(0, int((tokens - room * _FREED_TO) / per_byte))
+    removable = int(sum(old.saves for old in prompt.old_steps()) * per_byte)
+    goal = int((tokens - _target(tokens - removable, removable, room)) / per_byte)
     results_through, freed = _oldest(prompt.old_results(), goal)
     steps_through = 0
     if freed < goal:
@@ -68,6 +71,37 @@ def trimming(
         "steps_through": steps_through,
         "prompt_tokens_before": tokens,
         "prompt_tokens_after": max(0, tokens - int(freed * per_byte)),
+        "context_window": context_window,
+    }
+
+
+def _target(stays: int, removable: int, room: int) -> float:
+    """How many tokens the prompt shall have after trimming.
+
+    Args:
+        stays: Tokens of what may not leave: head, messages, answers, the newest step.
+        removable: Tokens of the old steps.
+    """
+    if stays < room:
+        return max(room * _FREED_TO, stays + (room - stays) * _FREED_TO)
+    # By the estimate it cannot be made to fit: the provider has the last word. The model keeps what it knows meanwhile,
+    # but for what would only grow and grow.
+    kept = room * _KEPT_BESIDE_TOO_MUCH
+    return stays + (removable if removable <= kept else kept * _FREED_TO)
+
+
+def give_up_newest(prompt: Prompt, *, step_no: int, context_window: int) -> ContextTrimmed | None:
+    """What leaves the prompt after its provider has called it too long, whatever the estimate says: all results, the
+    newest too, and all old steps. None where there is nothing of either."""
+    results = prompt.newest_results()
+    if results is None:
+        return None
+    return {
+        "step_no": step_no,
+        "results_through": results,
+        "steps_through": max((old.step_no for old in prompt.old_steps()), default=0),
+        "prompt_tokens_before": context_window,
+        "prompt_tokens_after": 0,
         "context_window": context_window,
     }
 

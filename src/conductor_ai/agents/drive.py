@@ -6,36 +6,42 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
 from conductor_ai.agents import answers, limits
 from conductor_ai.agents.call_run import run_call
 from conductor_ai.agents.closing import cancel
-from conductor_ai.agents.context_window import trimming
-from conductor_ai.agents.limits import Pause
+from conductor_ai.agents.context_window import give_up_newest, trimming
+from conductor_ai.agents.limits import Pause, Reserve
+from conductor_ai.agents.model_call import call_model
+from conductor_ai.agents.models import Lineup
+from conductor_ai.agents.session_log import SessionLog
 from conductor_ai.agents.session_state import OpenCall, SessionState
-from conductor_ai.agents.state import SessionLog
 from conductor_ai.agents.tool_calls import Toolset, completed
 from conductor_ai.agents.triage import triage
-from conductor_ai.errors import ProviderError, RequestRefused
+from conductor_ai.errors import PromptTooLong, ProviderError
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.observability.audit import SessionSink
-from conductor_ai.providers.base import ModelRequest, Provider
+from conductor_ai.providers.retries import RetryBudget
 from conductor_ai.schemas.agent_session import AgentSession
-from conductor_ai.schemas.events import ApprovalRequested, EventType, SessionFailed, SessionPaused, ToolOutcome
+from conductor_ai.schemas.costs import CallCost
+from conductor_ai.schemas.events import (
+    ApprovalRequested,
+    EventType,
+    ModelSwitched,
+    SessionFailed,
+    SessionPaused,
+    ToolOutcome,
+)
 from conductor_ai.schemas.messages import ModelResponse, StopReason
 from conductor_ai.schemas.session import ENDED, PauseReason, SessionStatus
 from conductor_ai.schemas.steps import AgentStep, StepType, model_step
-from conductor_ai.schemas.usage import money_text
 
 _logger = logging.getLogger(__name__)
 
-Successor = Callable[[], "tuple[ModelInfo, bytes] | None"]
-"""The model that takes over where the first is gone, with its head; None where there is none."""
-CostUSD = Callable[[ModelInfo, ModelResponse], str | None]
-"""US dollars as text; None where no price is known."""
+CostUSD = Callable[[ModelInfo, ModelResponse], CallCost]
+"""What a call cost, and who says so."""
 
 
 class StepResult:
@@ -64,38 +70,27 @@ class StepResult:
 
 
 class Drive:
-    """Owns a claimed session until `step` has brought it to a stop; the claimer lets go of it then.
-
-    `head` is the provider's encoding of what stays the same from call to call.
-    """
+    """Owns a claimed session until `step` has brought it to a stop; the claimer lets go of it then."""
 
     def __init__(
-        self,
-        log: SessionLog,
-        toolset: Toolset,
-        model: ModelInfo,
-        provider: Provider,
-        head: bytes,
-        *,
-        cost_usd: CostUSD,
-        successor: Successor,
+        self, log: SessionLog, toolset: Toolset, lineup: Lineup, *, cost_usd: CostUSD, retry_budget: RetryBudget
     ) -> None:
         config = log.state.config
         self.log = log
-        self.view = AgentSession(log.session_id, config.org_id, log.state.status, config.model, config.agent, log.title)
+        self.view = AgentSession(
+            log.session_id, config.org_id, log.state.status, log.state.model, config.agent, log.title
+        )
         self.view.created_at = log.created_at
         self.stopped = asyncio.Event()
         self._toolset = toolset
-        self._model = model
-        self._provider = provider
-        self._head = head
+        self._lineup = lineup
+        self._retry_budget = retry_budget
         self._cost_usd = cost_usd
-        self._successor: Successor | None = successor
         self._sink = SessionSink(config.org_id, log.session_id, log.redactor, log.record)
         self._segment_started = time.monotonic()
         self._stepping = False
         self._cancelled_by_us = False
-        self._call_bound: Decimal | None = None
+        self._reserve: Reserve | None = None
         self._interruptible: asyncio.Task[Any] | None = None
 
     @property
@@ -133,7 +128,8 @@ class Drive:
             self._stepping = False
 
     async def finish_cancel(self) -> StepResult:
-        await cancel(self.log, "another process")
+        reserve, self._reserve = self._reserve, None
+        await cancel(self.log, "another process", None if reserve is None else reserve.lost_usd(with_this=True))
         return StepResult(self.log.state, StepType.CANCELLED, "cancelled")
 
     async def _step_or_stop(self) -> StepResult:
@@ -147,7 +143,8 @@ class Drive:
                 self._cancelled_by_us = False
                 task.uncancel()
                 return await self.finish_cancel()
-            if self.running:  # what has stopped already, stays as it stopped
+            # What has stopped already stays as it stopped; a question that came up meanwhile is not lost.
+            if self.running and not await self._asked():
                 await self._pause(Pause(PauseReason.INTERRUPTED, "interrupted"))
             raise
 
@@ -158,6 +155,7 @@ class Drive:
         """Bring the caller's view up to date."""
         view, state = self.view, self.log.state
         view.status, view.pause_reason, view.error = state.status, state.pause_reason, state.error
+        view.model = state.model
         view.usage, view.cost_usd, view.updated_at = state.usage, state.cost_usd, self.log.updated_at
 
     async def _step(self) -> StepResult:
@@ -165,63 +163,87 @@ class Drive:
         if self.log.cancel_requested:
             return await self.finish_cancel()
         if not state.open_calls:
-            pause = limits.reached(state, self._model, len(self._head), self._segment_started)
+            model = self._lineup.current
+            pause = limits.reached(state, model.info, len(model.head), self._segment_started)
             if pause is not None:
                 return await self._pause(pause)
             self._make_room()
             try:
                 response = await self._call_model()
-            except RequestRefused as refusal:
-                if refusal.status != HTTPStatus.NOT_FOUND or not self._take_successor():
+            except ProviderError as error:
+                if not self._make_all_room(error) and not await self._switch_model(error):
                     raise
-                return await self._step()  # within the limits, now at the successor's price
+                return await self._step()  # within the limits, which may be those of another model now
             if not state.open_calls:
                 return await self._answered(response)
         return await self._answer_calls()
 
     def _make_room(self) -> None:
         """Let old results and steps leave the prompt where the next one would not fit the window."""
-        state = self.log.state
+        state, model = self.log.state, self._lineup.current
         trimmed = trimming(
             state.prompt,
             step_no=state.step_no + 1,
-            context_window=self._model.context_window,
-            output_tokens=limits.max_output_tokens(self._model, state.config.limits),
-            head_bytes=len(self._head),
+            context_window=model.info.context_window,
+            output_tokens=limits.max_output_tokens(model.info, state.config.limits),
+            head_bytes=len(model.head),
         )
         if trimmed is not None:
             self.log.stage(EventType.CONTEXT_TRIMMED, trimmed)
             self.log.commit()
 
+    def _make_all_room(self, error: ProviderError) -> bool:
+        """Let all results leave the prompt where the provider says that it is too long: the estimate was wrong."""
+        if not isinstance(error, PromptTooLong):
+            return False
+        state = self.log.state
+        window = self._lineup.current.info.context_window
+        trimmed = give_up_newest(state.prompt, step_no=state.step_no + 1, context_window=window)
+        if trimmed is None:
+            return False
+        self._interruptible = self._reserve = None
+        self.log.stage(EventType.CONTEXT_TRIMMED, trimmed)
+        self.log.commit()
+        return True
+
     async def _call_model(self) -> ModelResponse:
-        log, state = self.log, self.log.state
+        log, state, model = self.log, self.log.state, self._lineup.current
         step_no = state.step_no + 1
-        log.tell_live("model.started", {"step_no": step_no, "model": self._model.id})
-        if state.config.limits.max_cost_usd is not None:
-            self._call_bound = limits.reserve(state, self._model, len(self._head))
+        log.tell_live("model.started", {"step_no": step_no, "model": model.info.id})
+        reserve = self._reserve = Reserve.of(state, model.info, len(model.head))
         started = time.perf_counter()
         self._interruptible = asyncio.current_task()
-        response = await self._provider.complete(ModelRequest(self._model.wire_id, self._head, state.prompt.turns))
+        response, attempts = await call_model(log, model, step_no, self._retry_budget, reserve)
         self._interruptible = None
         duration_ms = (time.perf_counter() - started) * 1000
-        payload = answers.model_completed(self._model, step_no, response, duration_ms)
-        payload["cost_usd"] = self._cost_usd(self._model, response)
-        if payload["cost_usd"] is None and self._call_bound is not None:
-            payload["cost_usd"], payload["cost_is_bound"] = money_text(self._call_bound), True
-        self._call_bound = None
+        payload = answers.model_completed(model.info, step_no, response, duration_ms, attempts)
+        answers.put_cost(
+            payload, self._cost_usd(model.info, response), None if reserve is None else reserve.attempt_usd
+        )
+        if reserve is not None and (lost_usd := reserve.lost_usd(with_this=False)) is not None:
+            payload["unsettled_usd"] = lost_usd
+        self._reserve = None
         log.stage(EventType.MODEL_COMPLETED, payload)
         return response
 
-    def _take_successor(self) -> bool:
-        """Go over to the successor of a model that its provider does not know any more; once."""
-        found = self._successor() if self._successor is not None else None
-        self._successor = self._call_bound = None
-        if found is None:
+    async def _switch_model(self, error: ProviderError) -> bool:
+        """Go over to the model that follows in the session's order, and tell it the history in its own words."""
+        log, gone = self.log, self._lineup.current.info
+        model = self._lineup.take_next(error)
+        if model is None:
             return False
-        _logger.warning(
-            "model %s is gone; session %s goes on with %s", self._model.id, self.log.session_id, found[0].id
-        )
-        self._model, self._head = found
+        _logger.warning("%s fails; session %s goes on with %s: %s", gone.id, log.session_id, model.info.id, error)
+        payload: ModelSwitched = {
+            "step_no": log.state.step_no + 1,
+            "from_model": gone.id,
+            "to_model": model.info.id,
+            "code": error.code,
+            "message": str(error),
+        }
+        self._settle_failed(payload, error)
+        log.stage(EventType.MODEL_SWITCHED, payload)
+        self._interruptible = None
+        await log.retell(model.provider.encode_turn, model.info.id)
         return True
 
     async def _answered(self, response: ModelResponse) -> StepResult:
@@ -230,7 +252,7 @@ class Drive:
         if response.stop_reason is StopReason.PAUSE_TURN:  # the provider wants its turn back to go on with it
             await log.durable()
             return StepResult(log.state, StepType.TOOL_CALL)
-        problem = answers.problem(self._model, response)
+        problem = answers.problem(self._lineup.current.info, response)
         if problem is not None:
             raise problem
         log.stage(EventType.SESSION_COMPLETED, {"step_no": log.state.step_no})
@@ -253,37 +275,41 @@ class Drive:
                 )
             return await self.finish_cancel()
         if plan.to_run:
-            plan.to_ask += await self._run_calls(plan.to_run)
+            await self._run_calls(plan.to_run)
         if self._asked_to_end():
             return await self.finish_cancel()
-        if plan.to_ask:
-            for request in plan.to_ask:
-                log.stage(EventType.APPROVAL_REQUESTED, request)
-            await log.durable()
+        if await self._asked(plan.to_ask):
             return StepResult(state, StepType.APPROVAL, calls=calls)
         return StepResult(state, StepType.TOOL_CALL, calls=calls)
 
-    async def _run_calls(self, calls: list[OpenCall]) -> list[ApprovalRequested]:
-        """Returns: what tools want to be asked before they go on; these calls have no result yet."""
+    async def _asked(self, before_the_call: Sequence[ApprovalRequested] = ()) -> bool:
+        """Put before a person what must be decided before calls run, or before tools go on. False where nothing is."""
+        log = self.log
+        inside = [open_call.to_ask for open_call in log.state.open_calls.values() if open_call.to_ask is not None]
+        for request in (*inside, *before_the_call):
+            log.stage(EventType.APPROVAL_REQUESTED, request)
+        if inside or before_the_call:
+            await log.durable()
+            return True
+        return False
+
+    async def _run_calls(self, calls: list[OpenCall]) -> None:
         task = self._interruptible = asyncio.current_task()
         asked_before = 0 if task is None else task.cancelling()
         if len(calls) == 1:
-            asked = [await run_call(self.log, self._toolset, self._sink, calls[0])]
+            await run_call(self.log, self._toolset, self._sink, calls[0])
         else:
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(run_call(self.log, self._toolset, self._sink, open_call)) for open_call in calls
-                ]
-            asked = [task.result() for task in tasks]
+                for open_call in calls:
+                    group.create_task(run_call(self.log, self._toolset, self._sink, open_call))
         if task is not None and task.cancelling() > asked_before:
             raise asyncio.CancelledError  # a tool kept the request to itself; it was not the tool's
         self._interruptible = None
-        return [request for request in asked if request is not None]
 
     async def _pause(self, pause: Pause) -> StepResult:
         payload: SessionPaused = {"reason": pause.reason.value, "detail": pause.detail}
-        if self._call_bound is not None:
-            payload["unsettled_usd"] = money_text(self._call_bound)
+        if self._reserve is not None and (lost_usd := self._reserve.lost_usd(with_this=True)) is not None:
+            payload["unsettled_usd"] = lost_usd
         self.log.stage(EventType.SESSION_PAUSED, payload)
         await self.log.durable()
         return StepResult(self.log.state, StepType.PAUSED, pause.detail)
@@ -298,9 +324,14 @@ class Drive:
             "retryable": error.retryable,
             "resumable": error.resumable,
         }
-        # A refusal costs nothing; an answer that was cut off on its way may have been billed.
-        if self._call_bound is not None and error.status in (None, HTTPStatus.OK):
-            payload["unsettled_usd"] = money_text(self._call_bound)
+        self._settle_failed(payload, error)
         self.log.stage(EventType.SESSION_FAILED, payload)
         await self.log.durable()
         return StepResult(self.log.state, StepType.FAILED, str(error))
+
+    def _settle_failed(self, payload: SessionFailed | ModelSwitched, error: ProviderError) -> None:
+        """A refusal costs nothing; an answer that was cut off on its way may have been billed."""
+        may_be_billed = error.answering or error.status in (None, HTTPStatus.OK)
+        if self._reserve is not None and (lost_usd := self._reserve.lost_usd(with_this=may_be_billed)) is not None:
+            payload["unsettled_usd"] = lost_usd
+        self._reserve = None

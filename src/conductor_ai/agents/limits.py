@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
 from conductor_ai.agents.session_state import SessionState
 from conductor_ai.errors import UnpricedModel
-from conductor_ai.model_catalog import ModelInfo, reserve_usd
+from conductor_ai.model_catalog import ModelInfo, listed_price, most_usd, price_snapshot
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.session import PauseReason
 from conductor_ai.schemas.usage import money_text
+
+TOOL_INSTRUCTION_TOKENS = 1024
+"""What a service may add to a prompt with tools: instructions of its own, of which the request holds not a byte. The
+longest that is documented has 530 tokens. Source: Anthropic, "Tool use pricing and tokens"."""
 
 
 class Pause(NamedTuple):
@@ -38,13 +44,59 @@ def reached(state: SessionState, model: ModelInfo, head_bytes: int, segment_star
     return None
 
 
+class Reserve:
+    """What one model call may cost at most, over all its attempts, while money is limited.
+
+    Args:
+        attempt_usd: The most that one attempt can cost.
+        left_usd: What the limit leaves for the call.
+    """
+
+    def __init__(self, attempt_usd: Decimal, left_usd: Decimal) -> None:
+        self.attempt_usd = attempt_usd
+        self._left_usd = left_usd
+        self._lost = 0
+
+    @classmethod
+    def of(cls, state: SessionState, model: ModelInfo, head_bytes: int) -> Reserve | None:
+        """None where money is not limited, or nobody knows what a call costs."""
+        limit_usd, spent_usd = state.config.limits.max_cost_usd, state.cost_usd
+        if limit_usd is None or spent_usd is None:
+            return None
+        bound = reserve(state, model, head_bytes)
+        return None if bound is None else cls(bound, limit_usd - spent_usd - state.unsettled_usd)
+
+    def lose(self) -> bool:
+        """Count an attempt that ended without saying what it cost, where the limit leaves room for another beside it.
+
+        Returns: whether there is room; where not, the attempt is not counted yet.
+        """
+        if self.attempt_usd * (self._lost + 2) > self._left_usd:
+            return False
+        self._lost += 1
+        return True
+
+    def lost_usd(self, *, with_this: bool) -> str | None:
+        """What attempts may have cost that did not say; `with_this`: the newest is one of them."""
+        count = self._lost + with_this
+        return money_text(self.attempt_usd * count) if count else None
+
+
 def require_price(model: ModelInfo, limits: Limits) -> None:
     """Raises: UnpricedModel where money is limited and nobody knows what a call costs."""
-    if limits.max_cost_usd is not None and model.price is None:
+    if limits.max_cost_usd is not None and model.price is None and listed_price(model) is None:
         raise UnpricedModel(
             f"{model.id} has no known price, so a money limit cannot be kept",
             hint="leave out the money limit, or give the model a price in models.toml under $CONDUCTOR_HOME",
         )
+
+
+async def prices_at_hand(models: Iterable[ModelInfo], limits: Limits) -> None:
+    """Have the price list of genai-prices loaded, off the event loop, where `reserve` will look into it."""
+    if limits.max_cost_usd is None or price_snapshot.is_loaded():
+        return
+    if any(price_snapshot.covers(model.provider) for model in models):
+        await asyncio.to_thread(price_snapshot.load)
 
 
 def max_output_tokens(model: ModelInfo, limits: Limits) -> int:
@@ -62,16 +114,24 @@ def deadline_pause(state: SessionState) -> Pause:
 
 
 def reserve(state: SessionState, model: ModelInfo, head_bytes: int) -> Decimal | None:
-    """The most the next call can cost, in US dollars; None where no price is known.
+    """The most the next call can cost, in US dollars, by the dearest price list; None where no price is known.
 
     Args:
-        head_bytes: Size of the request's unchanging part. What no billed call has held yet counts a token a byte.
+        head_bytes: Size of the request's unchanging part.
     """
-    price = model.price
-    if price is None:
-        return None
-    prompt_tokens = (state.prompt.billed_tokens or head_bytes) + state.prompt.unbilled_bytes
-    return reserve_usd(price, prompt_tokens, max_output_tokens(model, state.config.limits))
+    return most_usd(model, _prompt_tokens(state, model, head_bytes), max_output_tokens(model, state.config.limits))
+
+
+def _prompt_tokens(state: SessionState, model: ModelInfo, head_bytes: int) -> int:
+    """The most tokens that the next prompt can have: those last billed, and a token for each byte that came since.
+
+    Another model's tokens say nothing about this one's: then, as before the first bill, all of it counts by bytes.
+    """
+    prompt, newest = state.prompt, state.newest
+    by_this_model = newest is not None and newest["model"] == model.id and any(newest["usage"].values())
+    if by_this_model and prompt.billed_tokens:
+        return prompt.billed_tokens + prompt.unbilled_bytes
+    return head_bytes + TOOL_INSTRUCTION_TOKENS + prompt.size
 
 
 def _money(state: SessionState, limit_usd: Decimal, bound: Decimal | None) -> Pause | None:

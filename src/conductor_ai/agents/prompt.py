@@ -17,6 +17,8 @@ EncodeTurn = Callable[[Message], bytes]
 # What a turn is, in one number: 0 stays for good (messages and answers), n is the model's turn of step n that asks for
 # tools, -n are the replies of that step.
 _STAYS = 0
+# A turn that its provider paused: it takes the mark of the one that goes on with it.
+_UNFINISHED = 10**9
 
 
 class OldResults(NamedTuple):
@@ -63,9 +65,12 @@ class Prompt:
         self.new_bytes = 0
         """Bytes of turns since then."""
 
-    def say(self, message: Message, asked_in_step: int = _STAYS) -> None:
-        """Add a turn. `asked_in_step`: the step whose tool calls the turn holds; such turns may be left out later."""
-        self._add(message, asked_in_step)
+    def say(self, message: Message, asked_in_step: int = _STAYS, *, unfinished: bool = False) -> None:
+        """Add a turn. `asked_in_step`: the step whose tool calls the turn holds; such turns may be left out later, and
+        with them the `unfinished` ones before, which the model goes on with in this one."""
+        if message.role is Role.ASSISTANT:
+            self._marks = [asked_in_step if mark == _UNFINISHED else mark for mark in self._marks]
+        self._add(message, _UNFINISHED if unfinished else asked_in_step)
 
     def reply(self, step_no: int, replies: tuple[ToolReply, ...]) -> None:
         """Add the replies to all calls of a step."""
@@ -81,6 +86,11 @@ class Prompt:
             self.billed_tokens = self.known_tokens = total_tokens
             self.unbilled_bytes = self.new_bytes = 0
 
+    def forget_bills(self) -> None:
+        """Another model will be called, which may count other tokens: none are known any more."""
+        self.billed_tokens = self.known_tokens = 0
+        self.unbilled_bytes = self.new_bytes = self.size
+
     def old_results(self) -> Iterator[OldResults]:
         """Oldest first, without those of the newest step that has any."""
         steps = list(self._replies)[:-1]
@@ -89,12 +99,16 @@ class Prompt:
             stays = sum(len(reply.content) + _WIRE_BYTES for reply in self._replies[step_no])
             yield OldResults(step_no, max(0, sizes[step_no] - stays))
 
+    def newest_results(self) -> int | None:
+        """The newest step whose results stand in the prompt in full; None where none do."""
+        return next(reversed(self._replies), None)
+
     def old_steps(self) -> Iterator[OldResults]:
         """The steps that could be left out whole, oldest first; the newest with replies is not among them."""
         newest = max((-mark for mark in self._marks), default=0)
         sizes: dict[int, int] = {}
         for mark, turn in zip(self._marks, self.turns, strict=True):
-            if mark != _STAYS and abs(mark) < newest:
+            if mark not in (_STAYS, _UNFINISHED) and abs(mark) < newest:
                 sizes[abs(mark)] = sizes.get(abs(mark), 0) + len(turn)
         return (OldResults(step_no, size) for step_no, size in sizes.items())
 
@@ -115,8 +129,10 @@ class Prompt:
                 self._replies.pop(step_no, None)
                 continue
             if mark < 0 and step_no <= results_through and step_no in self._replies:
-                turn = self._encode_turn(Message(Role.TOOL, tool_replies=self._replies.pop(step_no)))
-                self.unbilled_bytes += len(turn)
+                short = self._encode_turn(Message(Role.TOOL, tool_replies=self._replies.pop(step_no)))
+                if len(short) < len(turn):
+                    turn = short
+                    self.unbilled_bytes += len(turn)
             turns.append(turn)
             marks.append(mark)
         self.turns, self._marks, self._note_at = turns, marks, note_at

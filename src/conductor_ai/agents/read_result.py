@@ -5,27 +5,25 @@ Every session with tools has this tool beside them. It reads the log of its own 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from conductor_ai.agents.context_window import result_cap
-from conductor_ai.agents.replies import result_text
+from conductor_ai.agents.replies import ABOVE_CHARS, FEWEST_READ_BACK_CHARS, READ_RESULT_NAME, result_text
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.events import EventType
 from conductor_ai.sdk.base import BaseTool, ToolCategory, ToolDefinition, ToolResult
 
 if TYPE_CHECKING:
-    from conductor_ai.agents.state import SessionLog
-
-NAME = "read_result"
+    from conductor_ai.agents.session_log import SessionLog
 
 _PART_CHARS = 8_000
 _LINES = 20
 _AROUND_CHARS = 150
 _ARGUMENTS_CHARS = 120
-_ABOVE_CHARS = 200
 _PAGE_EVENTS = 200
 
 Payload = dict[str, Any]
@@ -39,12 +37,13 @@ class ResultReader:
         self.label: Payload | None = None
         cap = result_cap(log.state.config.limits, log.state.config.context_window, 1)
         # A part must be shown whole, with the line above it: it would be cut again otherwise.
-        self.part_chars = max(1, min(_PART_CHARS, cap.max_chars - _ABOVE_CHARS, cap.max_bytes // 4))
+        self.part_chars = max(FEWEST_READ_BACK_CHARS, min(_PART_CHARS, cap.max_chars - ABOVE_CHARS, cap.max_bytes // 4))
 
     async def result_of(self, call_id: str) -> Payload | None:
         """The `tool.completed` of a call; None where it has none."""
         seq = self._log.state.result_seqs.get(call_id)
-        return None if seq is None else (await self._log.stored(seq - 1, 1))[0].payload
+        found = [] if seq is None else await self._log.stored(seq - 1, 1)
+        return found[0].payload if found else None  # one of this very step may not be stored yet
 
     async def calls(self) -> list[tuple[Payload, int]]:
         """Each call that ended, oldest first, as the model asked for it, with the length of its result's text."""
@@ -86,7 +85,7 @@ class ReadResult(BaseTool):
         completed = await reader.result_of(call_id)
         if completed is None:
             error = f"no tool call {call_id!r} of this session has a result; without call_id you get a list of them"
-            return ToolResult(tool_name=NAME, success=False, error=error)
+            return ToolResult(tool_name=READ_RESULT_NAME, success=False, error=error)
         reader.label = completed.get("provenance")
         text = result_text(completed)
         about = f"{call_id} {completed['name']}"
@@ -94,14 +93,14 @@ class ReadResult(BaseTool):
             return _succeeded(_matches(about, text, search, offset))
         if offset and offset >= len(text):
             error = f"offset {offset} is past the end: the result has {len(text):,} characters"
-            return ToolResult(tool_name=NAME, success=False, error=error)
+            return ToolResult(tool_name=READ_RESULT_NAME, success=False, error=error)
         return _succeeded(_part(about, text, offset, reader.part_chars))
 
 
 READ_RESULT = ReadResult()
 
 _DEFINITION = ToolDefinition(
-    name=NAME,
+    name=READ_RESULT_NAME,
     description=(
         "Read back what an earlier tool call of this session returned, when it is no longer shown in whole. Give the "
         "call_id that stands where it was; read on with offset, or find a text in it with search. Without call_id: a "
@@ -130,7 +129,7 @@ _DEFINITION = ToolDefinition(
 
 
 def _succeeded(text: str) -> ToolResult:
-    return ToolResult(tool_name=NAME, success=True, result=text)
+    return ToolResult(tool_name=READ_RESULT_NAME, success=True, result=text)
 
 
 def _part(about: str, text: str, offset: int, size: int) -> str:
@@ -141,18 +140,15 @@ def _part(about: str, text: str, offset: int, size: int) -> str:
 
 def _matches(about: str, text: str, search: str, offset: int) -> str:
     places: list[str] = []
-    # Not `casefold`: it may change lengths, and the places named are offsets of the text as it is.
-    haystack, needle = text.lower(), search.lower()
-    if len(haystack) != len(text):
-        haystack, needle = text, search
-    at = haystack.find(needle, offset)
-    while at >= 0 and len(places) < _LINES:
-        start, end = max(0, at - _AROUND_CHARS), at + len(needle) + _AROUND_CHARS
-        places.append(f"at {at}: {' '.join(text[start:end].split())}")
-        at = haystack.find(needle, end)
+    pattern = re.compile(re.escape(search), re.IGNORECASE)
+    found = pattern.search(text, offset)
+    while found is not None and len(places) < _LINES:
+        start, end = max(0, found.start() - _AROUND_CHARS), found.end() + _AROUND_CHARS
+        places.append(f"at {found.start()}: {' '.join(text[start:end].split())}")
+        found = pattern.search(text, end)
     if not places:
         return f"[{about}: {search!r} does not stand in it from character {offset:,} on, of {len(text):,}]"
-    more = f"; search on with offset {at}" if at >= 0 else ""
+    more = f"; search on with offset {found.start()}" if found is not None else ""
     return "\n".join([f"[{about}: {len(places)} places with {search!r}{more}]", *places])
 
 

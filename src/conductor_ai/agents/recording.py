@@ -15,6 +15,7 @@ from conductor_ai.storage.base import ApprovalDecision
 
 _CATEGORY = {
     EventType.MODEL_COMPLETED: "model",
+    EventType.MODEL_SWITCHED: "model",
     EventType.TOOL_COMPLETED: "tool",
     EventType.APPROVAL_REQUESTED: "approval",
     EventType.APPROVAL_DECIDED: "approval",
@@ -25,7 +26,18 @@ _CATEGORY = {
     EventType.SESSION_FAILED: "session",
 }
 _FACTS: dict[EventType, tuple[str, ...]] = {
-    EventType.MODEL_COMPLETED: ("step_no", "model", "answered_by", "stop_reason", "usage", "cost_usd", "duration_ms"),
+    EventType.MODEL_SWITCHED: ("step_no", "from_model", "to_model", "code", "message"),
+    EventType.MODEL_COMPLETED: (
+        "step_no",
+        "model",
+        "answered_by",
+        "stop_reason",
+        "usage",
+        "cost_usd",
+        "cost_source",
+        "price_as_of",
+        "duration_ms",
+    ),
     EventType.TOOL_COMPLETED: ("step_no", "call_id", "name", "outcome", "error", "execution_time_ms"),
     EventType.APPROVAL_REQUESTED: ("approval_id", "step_no", "call_id", "tool_name", "arguments_hash"),
     EventType.APPROVAL_DECIDED: ("approval_id", "call_id", "tool_name", "arguments_hash", "decision", "by", "reason"),
@@ -37,7 +49,7 @@ _FACTS: dict[EventType, tuple[str, ...]] = {
 }
 _FACTS_IF_THERE: dict[EventType, tuple[str, ...]] = {
     EventType.TOOL_COMPLETED: ("facts",),
-    EventType.APPROVAL_REQUESTED: ("action",),
+    EventType.APPROVAL_REQUESTED: ("action", "facts"),
 }
 
 
@@ -62,9 +74,10 @@ def tool_execution(
     audit: AuditLogger, state: SessionState, session_id: str, payload: dict[str, Any], created_at: str
 ) -> ToolExecutionRow | None:
     """The row of a call that ran, or may have run; None for one that was refused before it could."""
-    if payload["outcome"] in (ToolOutcome.NOT_RUN, ToolOutcome.REFUSED):
-        return None
     open_call = state.open_calls[payload["call_id"]]
+    stopped_inside = open_call.approval is not None and open_call.approval.action is not None
+    if payload["outcome"] in (ToolOutcome.NOT_RUN, ToolOutcome.REFUSED) and not stopped_inside:
+        return None
     call = open_call.call
     return audit.tool_execution(
         org_id=state.config.org_id,

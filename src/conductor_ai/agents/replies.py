@@ -8,6 +8,13 @@ from conductor_ai.schemas import json_text
 from conductor_ai.schemas.events import ToolOutcome
 from conductor_ai.schemas.messages import Provenance, ToolCall, ToolReply
 
+READ_RESULT_NAME = "read_result"
+"""The tool by which a session reads its own results back."""
+FEWEST_READ_BACK_CHARS = 500
+"""Of one part, however little a session shows of results: less would read nothing back."""
+ABOVE_CHARS = 200
+"""Room for the line above a part."""
+
 
 class Cap(NamedTuple):
     """The most that is shown of one result. Bytes are counted too: of some scripts a character costs three."""
@@ -25,7 +32,10 @@ def result_text(completed: dict[str, Any]) -> str:
 
 
 def reply(call: ToolCall, completed: dict[str, Any], cap: Cap) -> ToolReply:
-    """The answer to `call` as the prompt holds it while it is new."""
+    """The answer to `call` as the prompt holds it while it is new; parts of results that are read back are whole."""
+    if call.name == READ_RESULT_NAME:
+        fewest = FEWEST_READ_BACK_CHARS + ABOVE_CHARS
+        cap = Cap(max(cap.max_chars, fewest), max(cap.max_bytes, 4 * fewest))
     return ToolReply(
         call,
         _shown(call.call_id, result_text(completed), cap),
@@ -36,7 +46,8 @@ def reply(call: ToolCall, completed: dict[str, Any], cap: Cap) -> ToolReply:
 
 def pointer(shown: ToolReply) -> ToolReply:
     """What stands in the prompt for a result that gave way. It holds nothing of the result: no label is needed."""
-    call = shown.call
+    # Of the call only its ids are needed: its arguments may be large.
+    call = shown.call._replace(arguments=None, raw_arguments=None)
     text = f'[left out to save room: {len(shown.content):,} characters; read_result {{"call_id":"{call.call_id}"}}]'
     return ToolReply(call, text, shown.is_error)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -13,14 +14,19 @@ from weakref import WeakValueDictionary
 from conductor_ai.agents import limits as limit_checks
 from conductor_ai.agents.closing import close_open_calls
 from conductor_ai.agents.drive import Drive, StepResult
+from conductor_ai.agents.models import Lineup, ReadyModel
+from conductor_ai.agents.session_log import OnEvent, SessionLog
 from conductor_ai.agents.session_state import SessionConfig
-from conductor_ai.agents.state import OnEvent, SessionLog, StateManager
+from conductor_ai.agents.state import StateManager
+from conductor_ai.agents.streaming import follow
 from conductor_ai.agents.tool_calls import Toolset
 from conductor_ai.errors import InvalidInput, InvalidTransition, SessionBusy, SessionNotFound, UnknownTool, UsageError
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.observability.logging import bind_session
 from conductor_ai.providers.base import HeadSpec, Provider
+from conductor_ai.providers.retries import RetryBudget
 from conductor_ai.schemas.agent_session import AgentSession
+from conductor_ai.schemas.costs import CallCost
 from conductor_ai.schemas.events import EventType, SessionResumed
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.messages import Message, ModelResponse, parse_messages
@@ -31,6 +37,9 @@ from conductor_ai.tools.registry import registry as global_registry
 
 _logger = logging.getLogger(__name__)
 
+_KEPT_HEADS = 7
+_HeadKey = tuple[str, str | None, int, tuple[str, ...]]
+"""What a head follows from, in one runner: model, instructions, output tokens, tools."""
 Messages = Sequence[Message | Mapping[str, Any]]
 
 
@@ -40,41 +49,49 @@ class Runtime(Protocol):
     @property
     def states(self) -> StateManager: ...
 
+    @property
+    def retry_budget(self) -> RetryBudget: ...
+
     def model(self, model_id: str) -> ModelInfo:
         """Raises: UsageError where the model is unknown, refused, or has no key."""
         ...
 
     def provider(self, model: ModelInfo) -> Provider: ...
 
-    def cost_usd(self, model: ModelInfo, response: ModelResponse) -> str | None:
-        """US dollars as text; None where no price is known."""
+    def cost_usd(self, model: ModelInfo, response: ModelResponse) -> CallCost:
+        """What a call to `model` cost, and who says so."""
         ...
 
 
 class AgentRunner:
     """Runs sessions of one agent: a model, tools by name, instructions and limits.
 
+    `models`, in place of `model`, names several in order: where one fails the next goes on with the session, on
+    whatever provider it is.
     Without `runtime` the default one is opened on first use (store under `$CONDUCTOR_HOME`, keys from the environment)
     and closed when the event loop ends. Any number of sessions may run concurrently.
     """
 
     def __init__(
         self,
-        model: str,
+        model: str | None = None,
         tools: Sequence[str] = (),
         registry: ToolRegistry | None = None,
         instructions: str | None = None,
         limits: Limits | dict[str, Any] | None = None,
         *,
+        models: Sequence[str] = (),
         pre_approved: Sequence[str] = (),
         agent: str | None = None,
         runtime: Runtime | None = None,
     ) -> None:
-        if isinstance(tools, str) or isinstance(pre_approved, str):
-            raise InvalidInput("tools are a list of names, not one text", hint='tools=["find_dealers"]')
+        if isinstance(tools, str) or isinstance(pre_approved, str) or isinstance(models, str):
+            raise InvalidInput("tools and models are each a list of names, not one text", hint='tools=["find_dealers"]')
+        self._models = (*([] if model is None else [model]), *models)
+        if (model is not None and models) or not self._models or len(set(self._models)) != len(self._models):
+            raise InvalidInput("name one model, or as models=[...] several in the order in which they may take over")
         registry = global_registry if registry is None else registry
         self._toolset = Toolset(registry.get_tool(name) for name in tools)
-        self._model_id = model
         self._tools = tuple(tools)
         self._instructions = instructions
         self._limits = Limits.of(limits)
@@ -85,7 +102,7 @@ class AgentRunner:
         self._drives: dict[str, Drive] = {}
         # Whoever holds the view of a session may ask about it without saying again whose it is.
         self._views: WeakValueDictionary[str, AgentSession] = WeakValueDictionary()
-        self._head: tuple[str, HeadSpec, bytes] | None = None
+        self._heads: dict[_HeadKey, bytes] = {}
 
     async def run(
         self, messages: Messages, org_id: str = "default", *, on_event: OnEvent | None = None
@@ -93,6 +110,19 @@ class AgentRunner:
         """Start a session and drive it until it stops: ended, paused, or waiting for an approval."""
         session = await self.start_session(messages, org_id, on_event=on_event)
         return await self.drive(session.session_id)
+
+    async def stream(self, messages: Messages, org_id: str = "default") -> AsyncGenerator[dict[str, Any]]:
+        """As `run`, but gives what happens while it happens: each event as `Event.to_dict`, and live items.
+
+        Of the live items `model.delta` is a piece of an answer; its `kind` is text, reasoning, tool_call_start,
+        tool_arguments, tool_call_end, usage or stop. Reading slowly slows the model down; closing the generator early
+        pauses the session. Raises: as `start_session`, and StorageError.
+        """
+        session = await self.start_session(messages, org_id)
+        drive = self._claimed(session.session_id)
+        async with aclosing(follow(drive.log, self.drive(session.session_id))) as items:
+            async for item in items:
+                yield item
 
     async def start_session(
         self, messages: Messages, org_id: str = "default", *, on_event: OnEvent | None = None
@@ -104,7 +134,8 @@ class AgentRunner:
         system, conversation = parse_messages(messages)
         config = SessionConfig(
             org_id=org_id,
-            model=self._model_id,
+            model=self._models[0],
+            fallbacks=self._models[1:],
             tools=self._tools,
             instructions="\n\n".join(text for text in (self._instructions, system) if text) or None,
             limits=self._limits,
@@ -112,11 +143,12 @@ class AgentRunner:
             agent=self._agent,
         )
         runtime = await self._opened()
-        model, provider = _ready(runtime, config.model, config.limits)
-        config = replace(config, context_window=model.context_window)
-        self._encoded_head(provider, self._spec(model, config, self._toolset))  # may refuse, before anything is stored
-        log = await runtime.states.create(config, conversation, provider.encode_turn)
-        return self._take(runtime, log, model, provider, on_event).view
+        # Each may be refused, before anything is stored.
+        models = [self._ready(runtime, model_id, config, self._toolset) for model_id in self._models]
+        await limit_checks.prices_at_hand([model.info for model in models], config.limits)
+        config = replace(config, context_window=min(model.info.context_window for model in models))
+        log = await runtime.states.create(config, conversation, models[0].provider.encode_turn)
+        return self._take(runtime, log, models[0], config, on_event).view
 
     async def drive(self, session_id: str, *, on_event: OnEvent | None = None) -> AgentSession:
         """Drive a session that this runner has claimed until it stops. Raises: SessionNotFound, SessionBusy."""
@@ -266,45 +298,38 @@ class AgentRunner:
         self, session_id: str, org_id: str, limits: dict[str, Any], on_event: OnEvent | None = None
     ) -> Drive:
         runtime = await self._opened()
-        config = await runtime.states.config(session_id, org_id)
+        config, in_use = await runtime.states.config(session_id, org_id)
         missing = [name for name in config.tools if self._toolset.get(name) is None]
         if missing:
             raise UnknownTool(f"session {session_id} uses tools that this runner does not have: {', '.join(missing)}")
-        model, provider = _ready(runtime, config.model, config.limits.with_changes(limits))
-        log = await runtime.states.claim(session_id, org_id, provider.encode_turn)
+        config = replace(config, limits=config.limits.with_changes(limits))
+        model = self._ready(runtime, in_use, config, self._toolset.only(config.tools))
+        await limit_checks.prices_at_hand([model.info], config.limits)
+        log = await runtime.states.claim(session_id, org_id, model.provider.encode_turn, in_use)
         try:
-            return self._take(runtime, log, model, provider, on_event, limits)
+            config = replace(log.state.config, limits=log.state.config.limits.with_changes(limits))
+            return self._take(runtime, log, model, config, on_event)
         except BaseException:
             log.release()
             raise
 
     def _take(
-        self,
-        runtime: Runtime,
-        log: SessionLog,
-        model: ModelInfo,
-        provider: Provider,
-        on_event: OnEvent | None,
-        limits: dict[str, Any] | None = None,
+        self, runtime: Runtime, log: SessionLog, model: ReadyModel, config: SessionConfig, on_event: OnEvent | None
     ) -> Drive:
-        """Make a drive of a claimed log, whose limits `limits` is about to change."""
-        config = log.state.config
-        if limits:
-            config = replace(config, limits=config.limits.with_changes(limits))
+        """Make a drive of a claimed log; `config` is its own, with limits that are about to change."""
         toolset = self._toolset.only(config.tools)
 
-        def successor() -> tuple[ModelInfo, bytes] | None:
-            after = _successor(runtime, model, config.limits)
-            return None if after is None else (after, provider.encode_head(self._spec(after, config, toolset)))
+        def ready(model_id: str) -> ReadyModel | None:
+            try:
+                return self._ready(runtime, model_id, config, toolset)
+            except UsageError:
+                return None
 
+        order = (config.model, *config.fallbacks)
+        in_use = log.state.model
+        others = order[order.index(in_use) + 1 :] if in_use in order else config.fallbacks
         drive = Drive(
-            log,
-            toolset,
-            model,
-            provider,
-            self._encoded_head(provider, self._spec(model, config, toolset)),
-            cost_usd=runtime.cost_usd,
-            successor=successor,
+            log, toolset, Lineup(model, others, ready), cost_usd=runtime.cost_usd, retry_budget=runtime.retry_budget
         )
         log.on_event = on_event
         self._drives[log.session_id] = drive
@@ -313,15 +338,18 @@ class AgentRunner:
         drive.refresh()
         return drive
 
-    def _spec(self, model: ModelInfo, config: SessionConfig, toolset: Toolset) -> HeadSpec:
+    def _ready(self, runtime: Runtime, model_id: str, config: SessionConfig, toolset: Toolset) -> ReadyModel:
+        """A model that can be called for such a session. Raises: UsageError."""
+        model = runtime.model(model_id)
+        limit_checks.require_price(model, config.limits)
+        provider = runtime.provider(model)
         output_tokens = limit_checks.max_output_tokens(model, config.limits)
-        return HeadSpec(model.wire_id, config.instructions, toolset.definitions, output_tokens)
-
-    def _encoded_head(self, provider: Provider, spec: HeadSpec) -> bytes:
-        """Sessions of one runner mostly share theirs: it is kept once."""
-        if self._head is None or self._head[:2] != (provider.name, spec):
-            self._head = (provider.name, spec, provider.encode_head(spec))
-        return self._head[2]
+        spec = HeadSpec(model.wire_id, config.instructions, toolset.definitions, output_tokens)
+        # Sessions of one runner mostly share their heads: each is kept once.
+        key = (model.id, config.instructions, output_tokens, config.tools)
+        if key not in self._heads:
+            self._heads = {**dict(list(self._heads.items())[-_KEPT_HEADS:]), key: provider.encode_head(spec)}
+        return ReadyModel(model, provider, self._heads[key])
 
     async def _resume(
         self, session_id: str, org_id: str, limits: dict[str, Any], on_event: OnEvent | None = None
@@ -377,24 +405,6 @@ def _require_idle(drive: Drive) -> None:
 
 def _not_here(session_id: str) -> SessionNotFound:
     return SessionNotFound(f"this runner does not drive a session {session_id}", hint="start or resume it first")
-
-
-def _ready(runtime: Runtime, model_id: str, limits: Limits) -> tuple[ModelInfo, Provider]:
-    model = runtime.model(model_id)
-    limit_checks.require_price(model, limits)
-    return model, runtime.provider(model)
-
-
-def _successor(runtime: Runtime, model: ModelInfo, limits: Limits) -> ModelInfo | None:
-    """The model that its provider serves in place of one that is gone; None where it cannot be used here."""
-    if model.successor is None:
-        return None
-    try:
-        after = runtime.model(model.successor)
-        limit_checks.require_price(after, limits)
-    except UsageError:
-        return None
-    return after if after.provider is model.provider else None
 
 
 _FINAL = (SessionStatus.COMPLETED, SessionStatus.CANCELLED)

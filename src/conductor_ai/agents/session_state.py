@@ -15,7 +15,7 @@ from conductor_ai.agents.context_window import result_cap
 from conductor_ai.agents.prompt import EncodeTurn, Prompt
 from conductor_ai.agents.replies import reply
 from conductor_ai.schemas import json_text
-from conductor_ai.schemas.events import EventType, SessionCreated
+from conductor_ai.schemas.events import ApprovalRequested, EventType, SessionCreated
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.messages import Message, Role, StopReason, ToolCall, WireTurn
 from conductor_ai.schemas.session import PauseReason, SessionStatus, transition
@@ -27,7 +27,11 @@ _CUT = (StopReason.MAX_TOKENS, StopReason.CONTEXT_WINDOW, StopReason.REFUSAL, St
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """How a session is driven, as its first event says. `context_window`: the model's, in tokens; None in old logs."""
+    """How a session is driven, as its first event says.
+
+    `fallbacks` may take over from `model`, in order. `context_window` is the least of theirs, in tokens; None in logs
+    that are older.
+    """
 
     org_id: str
     model: str
@@ -36,6 +40,7 @@ class SessionConfig:
     limits: Limits = field(default_factory=Limits)
     pre_approved: tuple[str, ...] = ()
     agent: str | None = None
+    fallbacks: tuple[str, ...] = ()
     context_window: int | None = None
 
     def to_payload(self) -> SessionCreated:
@@ -47,6 +52,7 @@ class SessionConfig:
             "instructions": self.instructions,
             "limits": self.limits.to_dict(),
             "pre_approved": list(self.pre_approved),
+            "fallbacks": list(self.fallbacks),
             "context_window": self.context_window,
         }
 
@@ -60,6 +66,7 @@ class SessionConfig:
             limits=Limits.of(payload["limits"]),
             pre_approved=tuple(payload["pre_approved"]),
             agent=payload["agent"],
+            fallbacks=tuple(payload.get("fallbacks", ())),
             context_window=payload.get("context_window"),
         )
 
@@ -84,25 +91,33 @@ class OpenCall:
 
     `effect` is set while it is started: not before, and not while the tool waits for a person's word. `given` (JSON
     text) is what this process handed it. `granted` has a hash for each approval, of the call or of an action inside.
+    `to_ask` is set where the tool stopped, in this process, to ask for an approval that is not requested yet.
     """
 
     call: ToolCall
     given: str | None = None
     effect: ToolEffect | None = None
     approval: Decision | None = None
+    to_ask: ApprovalRequested | None = None
     granted: list[str] = field(default_factory=list)
     completed: dict[str, Any] | None = None
 
 
 class SessionState:
-    """The fold. `encode_turn` is the provider's; None where nobody will call the model."""
+    """The fold. `encode_turn` is the provider's; None where nobody will call the model.
+
+    `own_turns_of` names the model that will be called: turns of any other one are rebuilt from their text and calls,
+    since what a provider signed for one model another may refuse. None keeps all as they came.
+    """
 
     __slots__ = (
+        "_own_turns_of",
         "answer_cut",
         "config",
         "cost_usd",
         "error",
         "failure_resumable",
+        "model",
         "newest",
         "open_calls",
         "pause_reason",
@@ -117,8 +132,11 @@ class SessionState:
         "usage",
     )
 
-    def __init__(self, config: SessionConfig, encode_turn: EncodeTurn | None) -> None:
+    def __init__(self, config: SessionConfig, encode_turn: EncodeTurn | None, own_turns_of: str | None = None) -> None:
+        self._own_turns_of = own_turns_of
         self.config = config
+        self.model = config.model
+        """The model in use."""
         self.prompt = Prompt(encode_turn)
         self.seq = 0
         """The newest event that is taken in."""
@@ -174,17 +192,25 @@ class SessionState:
         self.usage += usage
         cost = payload["cost_usd"]
         self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + Decimal(cost)
+        self._unsettled(payload)
         self.newest = payload
         self.answer_cut = payload["stop_reason"] in _CUT
         provider = payload["wire"]["provider"]
         calls = tuple(_tool_call(data, provider) for data in payload["tool_calls"])
         # A turn that says nothing is left out: no provider needs it back, but to go on with a turn that it paused.
         if calls or payload["content"] or payload["stop_reason"] == StopReason.PAUSE_TURN:
-            wire = WireTurn(provider, json_text.exact(json_text.wire_dumps(payload["wire"]["turn"])))
-            asked_in = self.step_no if calls or payload["stop_reason"] == StopReason.PAUSE_TURN else 0
-            self.prompt.say(Message(Role.ASSISTANT, payload["content"], calls, wire=wire), asked_in)
+            wire = None
+            if self._own_turns_of in (None, payload["model"]):
+                wire = WireTurn(provider, json_text.exact(json_text.wire_dumps(payload["wire"]["turn"])))
+            message = Message(Role.ASSISTANT, payload["content"], calls, wire=wire)
+            unfinished = payload["stop_reason"] == StopReason.PAUSE_TURN
+            self.prompt.say(message, self.step_no if calls else 0, unfinished=unfinished)
         self.prompt.bill(usage.total_tokens)  # what was billed holds the whole prompt and this answer
         self.open_calls = {call.call_id: OpenCall(call) for call in calls}
+
+    def _model_switched(self, payload: dict[str, Any]) -> None:
+        self.model = payload["to_model"]
+        self._unsettled(payload)
 
     def _tool_started(self, payload: dict[str, Any]) -> None:
         self.open_calls[payload["call_id"]].effect = payload["effect"]
@@ -209,7 +235,7 @@ class SessionState:
         action = payload.get("action")
         open_call.approval = Decision(payload["approval_id"], payload["arguments_hash"], action)
         if action is not None:  # the tool stopped of its own accord, and starts again from its beginning
-            open_call.effect = open_call.given = None
+            open_call.effect = open_call.given = open_call.to_ask = None
 
     def _approval_decided(self, payload: dict[str, Any]) -> None:
         open_call = self.open_calls[payload["call_id"]]
@@ -254,12 +280,14 @@ class SessionState:
     def _cancelled(self, payload: dict[str, Any]) -> None:
         self._become(SessionStatus.CANCELLED)
         self.error = None
+        self._unsettled(payload)
 
 
 _APPLY: dict[EventType, Callable[[SessionState, dict[str, Any]], None]] = {
     EventType.SESSION_CREATED: SessionState._created,
     EventType.MESSAGE_ADDED: SessionState._message_added,
     EventType.MODEL_COMPLETED: SessionState._model_completed,
+    EventType.MODEL_SWITCHED: SessionState._model_switched,
     EventType.TOOL_STARTED: SessionState._tool_started,
     EventType.TOOL_COMPLETED: SessionState._tool_completed,
     EventType.CONTEXT_TRIMMED: SessionState._context_trimmed,

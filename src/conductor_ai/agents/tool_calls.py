@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, get_args
 
-from conductor_ai.agents.read_result import NAME as RESERVED
 from conductor_ai.agents.read_result import READ_RESULT
+from conductor_ai.agents.replies import READ_RESULT_NAME
 from conductor_ai.errors import InvalidTool
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.events import ProvenancePayload, ToolCompleted, ToolOutcome
@@ -52,8 +52,8 @@ class Toolset:
         self._tools: dict[str, BoundTool] = {}
         for tool in tools:
             self._add(tool)
-        if RESERVED in self._tools:
-            raise InvalidTool(f"a tool cannot be called {RESERVED!r}: every session has one of that name")
+        if READ_RESULT_NAME in self._tools:
+            raise InvalidTool(f"a tool cannot be called {READ_RESULT_NAME!r}: every session has one of that name")
         if self._tools:
             self._add(READ_RESULT)
 
@@ -70,7 +70,7 @@ class Toolset:
 
     def only(self, names: Sequence[str]) -> Toolset:
         """Those of the named tools that are here; itself where it has no others."""
-        wanted = {*names, RESERVED} if names else set()
+        wanted = {*names, READ_RESULT_NAME} if names else set()
         if wanted >= self._tools.keys():
             return self
         kept = Toolset([])

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from conductor_ai.agents.closing import void
+from conductor_ai.agents.closing import approved_beforehand, void
+from conductor_ai.agents.session_log import SessionLog
 from conductor_ai.agents.session_state import OpenCall, SessionState
-from conductor_ai.agents.state import SessionLog
 from conductor_ai.agents.tool_calls import BoundTool, Toolset, completed, idempotency_key, unknown_outcome
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.approvals import arguments_hash
-from conductor_ai.schemas.events import ApprovalDecidedPayload, ApprovalRequested, EventType, ToolOutcome, ToolStarted
+from conductor_ai.schemas.events import ApprovalRequested, EventType, ToolOutcome, ToolStarted
 from conductor_ai.schemas.ids import new_id
 from conductor_ai.schemas.messages import ToolCall
 
@@ -50,7 +50,8 @@ def _sort(log: SessionLog, toolset: Toolset, open_call: OpenCall, plan: Plan) ->
         plan.to_run.append(open_call)
     elif open_call.approval is not None and open_call.approval.decision == "denied":
         why = f": {open_call.approval.reason}" if open_call.approval.reason else ""
-        error = f"a person refused this call{why}. Do not try it again unasked."
+        what = f"{open_call.approval.action} in this call" if open_call.approval.action else "this call"
+        error = f"a person refused {what}{why}. Do not try it again unasked."
         log.stage(EventType.TOOL_COMPLETED, completed(state.step_no, call, ToolOutcome.REFUSED, error=error))
     elif bound.definition.requires_approval and not _approved(log, open_call, plan):
         return
@@ -67,16 +68,7 @@ def _approved(log: SessionLog, open_call: OpenCall, plan: Plan) -> bool:
     if digest in open_call.granted:
         return True
     if approval is None and call.name in state.config.pre_approved:
-        decision: ApprovalDecidedPayload = {
-            "approval_id": None,
-            "call_id": call.call_id,
-            "tool_name": call.name,
-            "arguments_hash": digest,
-            "decision": "approved",
-            "by": "approved before the run",
-            "reason": None,
-        }
-        log.stage(EventType.APPROVAL_DECIDED, decision)
+        log.stage(EventType.APPROVAL_DECIDED, approved_beforehand(call, digest))
         return True
     if approval is not None and approval.decision == "approved":
         void(log, call, approval, "the arguments differ from those that were approved")

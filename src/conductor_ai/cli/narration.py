@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from conductor_ai.cli.text import asker, json_line, milliseconds, money, one_line
 
 _ARGUMENTS_WIDTH = 80
+_SAID_WIDTH = 60
 _OUTCOMES = {
     "succeeded": "done",
     "failed": "failed",
@@ -32,13 +33,16 @@ class Narrator:
         self.failure_resumable = False
         self._arguments: dict[str, str] = {}
         self._running: dict[str, str] = {}
+        self._said = ""
 
     def lines(self, event: dict[str, Any]) -> list[Line]:
         """What to print for `event`; none for an event that needs no line."""
         payload = event["payload"]
         match event["type"]:
             case "model.started":
-                self.activity = f"step {payload['step_no']}: {payload['model']} is thinking"
+                self.activity, self._said = f"step {payload['step_no']}: {payload['model']} is thinking", ""
+            case "model.delta":
+                self._hear(payload)
             case "model.completed":
                 return self._model_completed(payload)
             case "tool.started":
@@ -51,6 +55,14 @@ class Narrator:
                 self.failure_hint = payload["hint"]
                 self.failure_resumable = payload["resumable"]
         return _plain_lines(event["type"], payload)
+
+    def _hear(self, payload: dict[str, Any]) -> None:
+        """A piece of an answer: what is being said moves along, its end in view."""
+        if payload["kind"] in ("text", "reasoning"):
+            self._said = (self._said + payload["text"])[-2 * _SAID_WIDTH :]
+            self.activity = f"step {payload['step_no']}: {' '.join(self._said.split())[-_SAID_WIDTH:]}"
+        elif payload["kind"] == "tool_call_start":
+            self.activity = f"step {payload['step_no']}: writes a call of {payload['name']}"
 
     def _model_completed(self, payload: dict[str, Any]) -> list[Line]:
         self.activity = ""
@@ -94,6 +106,12 @@ class Narrator:
 def _plain_lines(event_type: str, payload: dict[str, Any]) -> list[Line]:
     """The lines of events that say all there is to say of them."""
     match event_type:
+        case "model.retrying":
+            why = one_line(payload["message"])
+            return [Line(f"step {payload['step_no']}  asks again in {payload['wait_s']:.1f} s: {why}", "yellow")]
+        case "model.switched":
+            why = one_line(payload["message"])
+            return [Line(f"step {payload['step_no']}  {payload['to_model']} takes over: {why}", "yellow")]
         case "context.trimmed":
             return [Line(_trimmed(payload), "dim")]
         case "approval.requested":

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conductor_ai.schemas.costs import CostSummary, SourceCost
 
 # C0 and C1 controls but tab and newline; line and paragraph separators; marks that reorder what is read (Unicode TR9,
 # section 2), which can make a command look like another; surrogates, which no stream can encode.
@@ -48,6 +51,49 @@ def money(amount: Decimal | str | None) -> str:
     rounded = round(Decimal(amount), 6)
     whole, _, fraction = format(rounded, "f").partition(".")
     return f"${whole}.{fraction.rstrip('0'):0<2}"
+
+
+_SAID_BY = {
+    "provider": "billed by the provider",
+    "catalog": "catalog prices",
+    "genai-prices": "prices of genai-prices",
+    "bound": "set aside where nobody named a figure",
+    "unrecorded": "of unrecorded source",
+}
+
+
+def cost_text(cost: CostSummary) -> str:
+    """A session's cost with its sources: `$0.0123 (catalog prices of 2026-11-22)`, `at least ...` where some calls are
+    of unknown price, `at most ...` where some count as what was set aside for them."""
+    at_most = cost.at_most_usd
+    parts = [
+        (money(share.usd), _SAID_BY[source] + _dates(share))
+        for source, share in cost.by_source.items()
+        if source in _SAID_BY
+    ]
+    if cost.unsettled_usd:
+        parts.append((money(cost.unsettled_usd), "set aside for calls that ended without an answer"))
+    notes = [parts[0][1]] if len(parts) == 1 else [" ".join(part) for part in parts]
+    if at_most is None:
+        notes.append(f"{count(cost.unknown_calls, 'call')} of unknown price")
+        amount = f"at least {money(cost.at_least_usd)}"
+    else:
+        amount = f"at most {money(at_most)}" if at_most > cost.at_least_usd else money(at_most)
+    return f"{amount} ({'; '.join(notes)})" if notes else amount
+
+
+def _dates(share: SourceCost) -> str:
+    dates = sorted(share.price_dates)
+    return f" of {' and '.join(dates)}" if dates else ""
+
+
+def call_cost_text(amount: str | None, source: str | None, price_as_of: str | None) -> str:
+    """The cost of one call with its source: `$0.0012 (catalog, 2026-11-22)`."""
+    if amount is None or source is None:
+        return money(amount)
+    if source == "bound":
+        return f"at most {money(amount)} (set aside)"
+    return f"{money(amount)} ({', '.join(filter(None, (source, price_as_of)))})"
 
 
 def milliseconds(duration_ms: float | None) -> str:

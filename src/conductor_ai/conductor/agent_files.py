@@ -21,13 +21,14 @@ MAX_BYTES = 256 * 1024
 
 _SUFFIX = ".toml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_KEYS = ("name", "description", "instructions", "model", "tools", "limits")
+_KEYS = ("name", "description", "instructions", "model", "models", "tools", "limits")
 _LONGEST_ERROR = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSpec:
-    """An agent as its file describes it: `model` None is the default model, `tools` None every registered tool.
+    """An agent as its file describes it: `tools` None is every registered tool, no `models` the default model; of
+    several each may take over from the one before it.
 
     `error` is one line that names the file and what is wrong in it; an agent with an error has nothing else to offer.
     """
@@ -36,10 +37,15 @@ class AgentSpec:
     path: str
     description: str = ""
     instructions: str | None = None
-    model: str | None = None
+    models: tuple[str, ...] = ()
     tools: tuple[str, ...] | None = None
     limits: Limits = field(default_factory=Limits)
     error: str | None = None
+
+    @property
+    def model(self) -> str | None:
+        """The first of its models; None where it leaves that to whoever runs it."""
+        return self.models[0] if self.models else None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data."""
@@ -49,6 +55,7 @@ class AgentSpec:
             "description": self.description,
             "instructions": self.instructions,
             "model": self.model,
+            "models": list(self.models),
             "tools": None if self.tools is None else list(self.tools),
             "limits": self.limits.to_dict(),
             "error": self.error,
@@ -151,8 +158,8 @@ def _checked(path: Path, table: dict[str, Any]) -> AgentSpec:
         path=str(path),
         description=_text(table, "description"),
         instructions=_text(table, "instructions"),
-        model=_text(table, "model") if "model" in table else None,
-        tools=_tools(table["tools"]) if "tools" in table else None,
+        models=_models(table),
+        tools=_names(table, "tools") if "tools" in table else None,
         limits=_limits(table.get("limits", {})),
     )
 
@@ -166,12 +173,21 @@ def _text(table: dict[str, Any], key: str) -> str:
     return value.strip()
 
 
-def _tools(value: object) -> tuple[str, ...]:
+def _models(table: dict[str, Any]) -> tuple[str, ...]:
+    if "models" not in table:
+        return (_text(table, "model"),) if "model" in table else ()
+    if "model" in table:
+        raise InvalidInput("model and models: name one of the two")
+    return _names(table, "models")
+
+
+def _names(table: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = table[key]
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise InvalidInput("tools must be a list of names", hint='tools = ["web_fetch"]')
+        raise InvalidInput(f"{key} must be a list of names", hint=f'{key} = ["...", "..."]')
     twice = [name for name in value if value.count(name) > 1]
     if twice:
-        raise InvalidInput(f"tools: {shortened(twice[0])} is named twice")
+        raise InvalidInput(f"{key}: {shortened(twice[0])} is named twice")
     return tuple(value)
 
 

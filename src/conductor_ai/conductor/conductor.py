@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from conductor_ai.agents.closing import cancel
 from conductor_ai.agents.runner import AgentRunner, Runtime
-from conductor_ai.agents.state import OnEvent
+from conductor_ai.agents.session_log import OnEvent
 from conductor_ai.conductor.agent_files import AgentSpec, find_agent
 from conductor_ai.conductor.decisions import decide
 from conductor_ai.conductor.requests import StartRequest, tool_names, with_agent
@@ -55,6 +55,10 @@ class Conductor:
     def tools(self) -> list[ToolDefinition]:
         return list(self._registry.definitions)
 
+    def tool(self, name: str) -> ToolDefinition:
+        """Raises: UnknownTool; MissingExtra, with the line that installs what the tool needs."""
+        return self._registry.registered(name).definition
+
     def models(self) -> list[ModelInfo]:
         return list(self._catalog.list_models())
 
@@ -82,11 +86,12 @@ class Conductor:
         if request.agent is not None:
             request = with_agent(request, find_agent(await self.agents(), request.agent))
         runner = AgentRunner(
-            request.model or self._default_model(),
+            request.model or (None if request.models else self._default_model()),
             tool_names(request, self._registry),
             self._registry,
             request.instructions,
             request.limits,
+            models=request.models,
             pre_approved=request.pre_approved,
             agent=request.agent,
             runtime=self._runtime,
@@ -234,7 +239,7 @@ class Conductor:
 
         Raises: UnknownTool where one of its tools is not loaded, MissingExtra where one lacks its extra.
         """
-        config = await self._runtime.states.config(session_id, org_id)
+        config, _ = await self._runtime.states.config(session_id, org_id)
         known = {tool.name for tool in self._registry.definitions} | self._registry.unavailable.keys()
         missing = [name for name in config.tools if name not in known]
         if missing:
@@ -243,11 +248,12 @@ class Conductor:
                 hint="name the folder that has them: --plugins-dir DIR",
             )
         return AgentRunner(
-            config.model,
+            None,
             config.tools,
             self._registry,
             config.instructions,
             config.limits,
+            models=(config.model, *config.fallbacks),
             pre_approved=config.pre_approved,
             agent=config.agent,
             runtime=self._runtime,

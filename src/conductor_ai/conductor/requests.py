@@ -10,7 +10,7 @@ from conductor_ai.agents.limits import max_output_tokens, require_price
 from conductor_ai.agents.tool_calls import Toolset
 from conductor_ai.conductor.agent_files import AgentSpec
 from conductor_ai.errors import InvalidInput, UnknownTool
-from conductor_ai.model_catalog import ModelInfo, reserve_usd
+from conductor_ai.model_catalog import ModelInfo, most_usd
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.messages import Message, parse_messages
@@ -21,11 +21,13 @@ from conductor_ai.tools.registry import ToolRegistry
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartRequest:
     """A session to be started. `agent` names an agent in a file, which gives what the request leaves open, each limit
-    by itself. Without it `model` None is the default model, `tools` None every registered tool. The tools named in
-    `pre_approved` run without asking."""
+    by itself. `models`, in place of `model`, are several, each of which may take over from the one before it. Without
+    any it is the default model, with `tools` None every registered tool. The tools in `pre_approved` run without
+    asking."""
 
     messages: Sequence[Message | Mapping[str, Any]]
     model: str | None = None
+    models: Sequence[str] = ()
     tools: Sequence[str] | None = None
     instructions: str | None = None
     limits: Limits | dict[str, Any] | None = None
@@ -42,7 +44,7 @@ def with_agent(request: StartRequest, agent: AgentSpec) -> StartRequest:
         limits = Limits.of(request.limits)
     return replace(
         request,
-        model=request.model or agent.model,
+        models=request.models or (() if request.model else agent.models),
         tools=agent.tools if request.tools is None else request.tools,
         instructions=agent.instructions if request.instructions is None else request.instructions,
         limits=limits,
@@ -74,7 +76,7 @@ def plan(request: StartRequest, model: ModelInfo, registry: ToolRegistry) -> dic
     definitions = [tool.model_dump(mode="json") for tool in toolset.definitions]
     prompt_bytes = len(json_text.wire_dumps([request.instructions, conversation, definitions]))
     price = model.price
-    bound = None if price is None else reserve_usd(price, prompt_bytes, max_output_tokens(model, limits))
+    bound = most_usd(model, prompt_bytes, max_output_tokens(model, limits))
     return {
         "agent": request.agent,
         "model": model.id,

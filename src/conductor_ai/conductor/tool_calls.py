@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from conductor_ai.agents.asking import Grants
 from conductor_ai.agents.state import StateManager
 from conductor_ai.agents.tool_calls import BoundTool, Toolset, completed, run_tool, unknown_outcome
 from conductor_ai.errors import ApprovalRequired, InvalidInput
@@ -56,7 +57,8 @@ async def call_tool(
         result=json_text.plain(done["result"]),
         error=done["error"],
         execution_time_ms=done["execution_time_ms"],
-        source=done["provenance"]["source"] if "provenance" in done else None,
+        # Where a tool names no source, what it brought is from outside all the same.
+        source=(done["provenance"]["source"] or name) if "provenance" in done else None,
     )
 
 
@@ -64,7 +66,7 @@ class _DirectCall:
     """The call on its way; `done` is what it came to, at every moment.
 
     A tool that asks for approval is stopped, and starts again once `approver` has said yes, as in a session: its time
-    does not pass while a person thinks.
+    does not pass while a person thinks. Only what a `once` tool asks after it was let through is asked on the way.
     """
 
     def __init__(
@@ -82,14 +84,14 @@ class _DirectCall:
         self._timeout_s = bound.definition.timeout_s or Limits().tool_timeout_s
         self._facts: dict[str, Any] = {}
         self._granted: list[str] = []
-        self._unused: list[str] = []
+        self._grants = Grants((), self._effect)
         self._asked: list[ApprovalRequest] = []
         self.done = unknown_outcome(0, call, "it was interrupted")
 
     async def run(self) -> None:
         while True:
             self._asked.clear()
-            self._unused = self._granted.copy()  # one yes lets it through once in each run
+            self._grants = Grants(self._granted, self._effect)
             done = await self._run_once()
             if not self._asked or self._approver is None:
                 self.done = done
@@ -113,9 +115,11 @@ class _DirectCall:
     async def _remembered(self, request: ApprovalRequest) -> bool:
         """The approver that the tool meets."""
         digest = self._digest(request)
-        if digest in self._unused:
-            self._unused.remove(digest)
+        if self._grants.use(digest):
             return True
+        if self._approver is not None and self._grants.too_late(request.action) is not None:
+            # To start again would repeat what was approved; here somebody can be asked in the middle of the call.
+            return await self._allowed(request, self._approver)
         self._asked.append(request)
         raise ApprovalRequired(f"{request.action} needs approval")
 

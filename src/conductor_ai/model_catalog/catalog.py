@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,10 @@ from conductor_ai.model_catalog.model import Budget, ModelInfo, ModelProvider, T
 DATA_FILE = Path(__file__).with_name("models.toml")
 CHINA = "CN"
 
+# What providers put behind the name of a model for one release of it: a date, or the number of a version. Four digits
+# are not among them: DeepSeek, Qwen and Kimi give such names to models with prices of their own.
+_RELEASE = re.compile(r"[-@](?:20\d{6}|20\d\d-\d\d-\d\d|\d{3})")
+
 W = TypeVar("W", bound=StrEnum)
 
 
@@ -25,6 +30,9 @@ class Catalog:
     def __init__(self, models: dict[str, ModelInfo], defaults: tuple[str, ...]) -> None:
         self._models = models
         self._from_snapshot: dict[str, ModelInfo] = {}
+        # Where several names stand for one model, its own comes first.
+        self._by_wire_id = {(model.provider, model.wire_id): model for model in reversed(models.values())}
+        self._by_wire_id |= {(m.provider, m.wire_id): m for m in models.values() if m.id == m.wire_id}
         self.defaults = tuple(self.get_model(model_id) for model_id in defaults)
         """What to take when nobody names a model, best first."""
 
@@ -65,6 +73,26 @@ class Catalog:
             self._from_snapshot[model_id] = model
             return model
         raise self._unknown(model_id, provider)
+
+    def answering(self, asked: ModelInfo, answered_by: str) -> ModelInfo:
+        """The model that a provider says has answered, where it is another one that we know; else the one it was asked
+        for.
+
+        Args:
+            answered_by: A wire id. The one asked with a date or a version behind it is the same model.
+        """
+        if answered_by == asked.wire_id or asked.provider in (ModelProvider.LOCAL, ModelProvider.DEMO):
+            return asked
+        known = self._by_wire_id.get((asked.provider, answered_by))
+        if known is not None:
+            return known
+        if _RELEASE.fullmatch(answered_by.removeprefix(asked.wire_id)):
+            return asked
+        # Who lists no such model himself looks into the price list: that costs nothing where `asked` came from there.
+        # Of the others only OpenRouter answers with models that nobody named, and it mostly sends a bill along.
+        if asked.id not in self._models or asked.provider is ModelProvider.OPENROUTER:
+            return price_snapshot.find(asked.provider, answered_by) or asked
+        return asked
 
     def list_models(self) -> list[ModelInfo]:
         """Every model of the files, ours first, in their order."""

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from conductor_ai.model_catalog.pricing import Price
+from conductor_ai.model_catalog.pricing import Price, in_force
 
 # Where nobody says how large a model's window is. Small on purpose: a prompt cut too early costs an answer some
 # context, one sent too large costs the whole call. Local servers often start with less than the model could take.
@@ -86,10 +86,7 @@ class ModelInfo:
 
     def price_on(self, day: date) -> Price | None:
         """The price in force on `day`; None where it is not known."""
-        for price in reversed(self.prices):
-            if price.starts_on is None or price.starts_on <= day:
-                return price
-        return None
+        return in_force(self.prices, day)
 
 
 def budget_of(prices: tuple[Price, ...]) -> Budget:

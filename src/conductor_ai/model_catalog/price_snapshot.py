@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import date
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from conductor_ai.model_catalog.model import DEFAULT_CONTEXT_WINDOW, ModelInfo, ModelProvider, budget_of
-from conductor_ai.model_catalog.pricing import FREE, LongPromptRates, Price, Rates
+from conductor_ai.model_catalog.pricing import FREE, LongPromptRates, Price, PriceList, Rates
 
 if TYPE_CHECKING:
     from genai_prices import types
@@ -17,35 +20,61 @@ _PROVIDERS: dict[ModelProvider | None, str] = {
     ModelProvider.OPENROUTER: "openrouter",
 }
 
+# The package names no date of its own: the day on which we read the figures of a version.
+_READ_ON = {"0.2.3": date(2026, 11, 22)}
+
 # Families that do not call tools dependably, by a word in the name.
 _TEXT_ONLY = ("deepseek-r1", "distill", "qwen-2.5-coder")
+
+_KEPT_LOOKUPS = 1024
+
+
+def load() -> None:
+    """Read the list into this process. Costs 0.2 to 0.6 s of CPU the first time: best done in a thread."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    get_snapshot()
+
+
+def is_loaded() -> bool:
+    return "genai_prices.data" in sys.modules
+
+
+def covers(provider: ModelProvider) -> bool:
+    """Whether the list has models of this provider: nothing is loaded for any other."""
+    return provider in _PROVIDERS
+
+
+def prices_of(provider: ModelProvider | None, model_id: str) -> tuple[Price, ...]:
+    """The dated prices of exactly this id; empty where the list has none or does not cover the provider.
+
+    Loads the list where that has not been done.
+    """
+    if provider is None or provider not in _PROVIDERS:
+        return ()
+    model = _listed(_PROVIDERS[provider], model_id)
+    return () if model is None else model[1]
 
 
 def find(provider: ModelProvider | None, model_id: str) -> ModelInfo | None:
     """The model of exactly this id; None where the list has none or does not cover the provider.
 
-    The first call in a process imports the list: about 0.6 s of CPU.
+    Loads the list where that has not been done.
     """
     if provider is None or provider not in _PROVIDERS:
         return None
-    from genai_prices import Usage, __version__, calc_price
-
-    try:
-        found = calc_price(Usage(), model_id, provider_id=_PROVIDERS[provider])
-    except LookupError:
+    found = _listed(_PROVIDERS[provider], model_id)
+    if found is None:
         return None
-    # Their matching is by prefix and pattern: it would price a model that does not exist as its nearest relative.
-    if found.model.id != model_id:
-        return None
-    prices = _prices(found.model, f"genai-prices {__version__}")
+    model, prices = found
     direct = provider is not ModelProvider.OPENROUTER
     return ModelInfo(
         id=model_id,
         provider=provider,
         wire_id=model_id,
-        name=found.model.name or model_id,
+        name=model.name or model_id,
         vendor="" if direct else model_id.partition("/")[0],
-        context_window=found.model.context_window or DEFAULT_CONTEXT_WINDOW,
+        context_window=model.context_window or DEFAULT_CONTEXT_WINDOW,
         vision=direct,
         native_tools=not any(word in model_id for word in _TEXT_ONLY),
         budget=budget_of(prices),
@@ -62,7 +91,21 @@ def known_ids(provider: ModelProvider | None) -> list[str]:
     return [model.id for one in get_snapshot().providers if one.id == _PROVIDERS[provider] for model in one.models]
 
 
-def _prices(model: types.ModelInfo, source: str) -> tuple[Price, ...]:
+@lru_cache(maxsize=_KEPT_LOOKUPS)
+def _listed(their_provider: str, model_id: str) -> tuple[types.ModelInfo, tuple[Price, ...]] | None:
+    from genai_prices import Usage, __version__, calc_price
+
+    try:
+        model = calc_price(Usage(), model_id, provider_id=their_provider).model
+    except LookupError:
+        return None
+    # Their matching is by prefix and pattern: it would price a model that does not exist as its nearest relative.
+    if model.id != model_id:
+        return None
+    return model, _prices(model, f"genai-prices {__version__}", _READ_ON.get(__version__))
+
+
+def _prices(model: types.ModelInfo, source: str, as_of: date | None) -> tuple[Price, ...]:
     """Their dated prices as ours. Empty, so unknown, as soon as one of them cannot be said in our terms."""
     from genai_prices import types
 
@@ -77,7 +120,16 @@ def _prices(model: types.ModelInfo, source: str) -> tuple[Price, ...]:
         if rates is None or isinstance(constraint, types.TimeOfDateConstraint):
             return ()
         starts_on = constraint.start_date if isinstance(constraint, types.StartDateConstraint) else None
-        prices.append(Price(rates=rates, source=source, starts_on=starts_on, long_prompts=long_prompts))
+        prices.append(
+            Price(
+                rates=rates,
+                source=source,
+                as_of=as_of,
+                starts_on=starts_on,
+                long_prompts=long_prompts,
+                listed_in=PriceList.GENAI_PRICES,
+            )
+        )
     return tuple(prices)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Context, Decimal
+from enum import StrEnum
 from typing import Protocol
 
 from conductor_ai.errors import InvalidInput
@@ -67,6 +69,15 @@ class LongPromptRates:
             raise InvalidInput(f"above_tokens must be 1 or more, got {self.above_tokens}")
 
 
+class PriceList(StrEnum):
+    """Where a price stands."""
+
+    CATALOG = "catalog"
+    """In a file of models, ours or the user's."""
+    GENAI_PRICES = "genai-prices"
+    """In the package of that name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """One entry of a price list.
@@ -80,6 +91,7 @@ class Price:
     as_of: date | None = None
     starts_on: date | None = None
     long_prompts: tuple[LongPromptRates, ...] = ()
+    listed_in: PriceList = PriceList.CATALOG
     _exponent: int = field(init=False, repr=False, compare=False)
     _tiers: tuple[tuple[int, _Units], ...] = field(init=False, repr=False, compare=False)
 
@@ -155,6 +167,14 @@ def reserve_usd(price: Price, input_tokens_bound: int, max_output_tokens: int) -
         if input_tokens_bound > above
     ]
     return Decimal(max(totals)).scaleb(price._exponent, _EXACT)
+
+
+def in_force(prices: Sequence[Price], day: date) -> Price | None:
+    """The price that holds on `day`, of dated ones, oldest first; None where none does."""
+    for price in reversed(prices):
+        if price.starts_on is None or price.starts_on <= day:
+            return price
+    return None
 
 
 def _decimals(figure: Decimal) -> int:

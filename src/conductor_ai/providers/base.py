@@ -7,10 +7,11 @@ call only joins what is there. That keeps the CPU cost of step 200 that of step 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from conductor_ai.schemas.deltas import Delta
 from conductor_ai.schemas.messages import Message, ModelResponse
 from conductor_ai.sdk.base import ToolDefinition
 
@@ -39,7 +40,8 @@ class Provider(Protocol):
 
     @property
     def name(self) -> str:
-        """The word that stands in `WireTurn.provider`: anthropic, gemini, openrouter, local or demo."""
+        """The word that stands in `WireTurn.provider`: anthropic, gemini, openrouter, local or demo; `+text` follows it
+        where the model is driven by text."""
         ...
 
     def encode_head(self, spec: HeadSpec) -> bytes:
@@ -56,4 +58,13 @@ class Provider(Protocol):
 
     async def complete(self, request: ModelRequest) -> ModelResponse:
         """One whole answer. Raises: a subclass of ProviderError."""
+        ...
+
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | ModelResponse]:
+        """The answer as it comes, then the whole: last the `ModelResponse` that `complete` would have given.
+
+        Whoever iterates slowly slows the service down; nothing is read ahead beyond the socket's buffers. Close it
+        (`aclose`) to stop early. Raises, also after deltas have come: a subclass of ProviderError. A stream that ends
+        without its terminal mark is a TruncatedReply, never an answer.
+        """
         ...

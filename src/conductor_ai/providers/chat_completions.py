@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
+from conductor_ai.errors import ProviderError
 from conductor_ai.providers import tool_arguments
 from conductor_ai.providers.base import HeadSpec
+from conductor_ai.providers.failures import Failures
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.ids import new_id
-from conductor_ai.schemas.messages import Message, Role, StopReason, ToolCall, WireTurn
+from conductor_ai.schemas.messages import Message, ModelResponse, Role, StopReason, ToolCall, WireTurn
 from conductor_ai.schemas.usage import Usage
 
 _STOP = {
@@ -18,8 +22,9 @@ _STOP = {
     "length": StopReason.MAX_TOKENS,
     "content_filter": StopReason.CONTENT_FILTER,
 }
-_ECHOED = ("role", "content", "reasoning", "reasoning_content", "reasoning_details")
-"""What a server reads in a turn that goes back, besides the calls. Some models refuse a turn without its reasoning."""
+_ECHOED = ("reasoning", "reasoning_content", "reasoning_details")
+"""What a server reads in a turn that goes back, besides text and calls. Some models refuse a turn without it."""
+_UPSTREAM_FAILED = 502
 
 
 def encode_head(spec: HeadSpec, extra: dict[str, Any]) -> bytes:
@@ -72,27 +77,60 @@ def _rebuilt(provider: str, call: ToolCall) -> dict[str, Any]:
     }
 
 
-def read_turn(provider: str, message: dict[str, Any]) -> tuple[str, tuple[ToolCall, ...], WireTurn]:
-    """Text, calls, and the turn as it goes back."""
+def read(
+    provider: str, data: dict[str, Any], headers: Mapping[str, str], model: str, billed: Decimal | None = None
+) -> ModelResponse:
+    """A whole answer; a streamed one has the same form once it is put together."""
+    choice = data["choices"][0]
+    message = choice["message"]
     calls: list[ToolCall] = []
-    turn = {name: message[name] for name in _ECHOED if message.get(name) is not None}
-    turn["role"] = "assistant"
-    turn.setdefault("content", "")
+    turn: dict[str, Any] = {"role": "assistant", "content": message.get("content") or ""}
+    turn |= {name: message[name] for name in _ECHOED if message.get(name) not in (None, [])}
     given = message.get("tool_calls")
     if given:
         turn["tool_calls"] = [_read_call(provider, call, calls) for call in given]
-    wire = WireTurn(provider, json_text.exact(json_text.wire_dumps(turn)))
-    return _text(message.get("content")), tuple(calls), wire
+    return ModelResponse(
+        content=text_of(message.get("content")),
+        tool_calls=tuple(calls),
+        stop_reason=stop_reason(choice.get("finish_reason"), called=bool(calls)),
+        usage=usage(data.get("usage")),
+        wire=WireTurn(provider, json_text.exact(json_text.wire_dumps(turn))),
+        answered_by=data.get("model") or model,
+        reasoning=message.get("reasoning") or message.get("reasoning_content") or "",
+        billed_cost_usd=billed,
+        request_id=data.get("id") or headers.get("x-generation-id"),
+    )
+
+
+def refused(body: dict[str, Any]) -> dict[str, Any] | None:
+    """What says no in a 200, or in a chunk: once a model has begun, an error comes inside its answer."""
+    if body.get("error"):
+        return body
+    choices = body.get("choices")
+    if choices and (choices[0].get("error") or choices[0].get("finish_reason") == "error"):
+        choice: dict[str, Any] = choices[0]
+        return choice
+    return None
+
+
+def refusal(failures: Failures, body: dict[str, Any], headers: Mapping[str, str], model: str) -> ProviderError:
+    """The error that `refused` found; its code is the status that it means."""
+    error = body.get("error")
+    code = error.get("code") if isinstance(error, dict) else None
+    status = code if isinstance(code, int) and 400 <= code < 600 else _UPSTREAM_FAILED
+    return failures.refusal(status, body if error else None, headers, model, within_200=True)
 
 
 def _read_call(provider: str, given: dict[str, Any], calls: list[ToolCall]) -> dict[str, Any]:
     """Add one call; gives it as it may go back, with fields of the host's own and, if they can be used, its id."""
     function = given["function"]
     arguments, raw, text = _arguments(function.get("arguments"))
-    call_id = given.get("id")
+    name, call_id = function["name"], given.get("id")
+    if not name:
+        raise KeyError("name")
     if not call_id or any(call.provider_call_id == call_id for call in calls):
         call_id = f"call_{new_id()}"  # some hosts give none, or one for all
-    calls.append(ToolCall("", function["name"], arguments, raw, call_id, provider))
+    calls.append(ToolCall("", name, arguments, raw, call_id, provider))
     if text is None and call_id == given.get("id"):
         return given
     return {**given, "id": call_id, "function": {**function, "arguments": text or function["arguments"]}}
@@ -107,16 +145,16 @@ def _arguments(given: Any) -> tuple[dict[str, Any] | None, str | None, str | Non
     return arguments, raw, json_text.wire_dumps(arguments or {}).decode()
 
 
-def _text(content: Any) -> str:
+def text_of(content: Any) -> str:
     """Most hosts send text or null, some a list of parts."""
     if isinstance(content, str):
         return content
     return "".join(part.get("text") or "" for part in content or ())
 
 
-def stop_reason(given: str | None, calls: tuple[ToolCall, ...]) -> StopReason:
+def stop_reason(given: str | None, *, called: bool) -> StopReason:
     """Some hosts say "stop", or nothing, beside calls: the calls count."""
-    if calls and given in ("stop", "tool_calls", "function_call", "", None):
+    if called and given in ("stop", "tool_calls", "function_call", "", None):
         return StopReason.TOOL_USE
     stop = _STOP.get(given or "", StopReason.OTHER)
     return StopReason.OTHER if stop is StopReason.TOOL_USE else stop

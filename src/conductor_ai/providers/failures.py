@@ -5,11 +5,8 @@ A message is one line: provider, model, status and the provider's own short word
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -17,7 +14,9 @@ import aiohttp
 from conductor_ai.errors import (
     KeyRefused,
     MalformedReply,
+    ModelLoading,
     OutOfCredit,
+    PromptTooLong,
     ProviderError,
     ProviderTimeout,
     ProviderUnavailable,
@@ -25,21 +24,25 @@ from conductor_ai.errors import (
     RequestRefused,
     TruncatedReply,
 )
+from conductor_ai.providers import refusals
 from conductor_ai.schemas.secrets import can_be_hidden
 
 MAX_SAID_CHARS = 300
-_REQUEST_ID_HEADERS = ("request-id", "x-generation-id", "x-request-id")
 _LATER = "try again later, or choose another model"
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds, each above zero. `first_byte_s` runs from the sent request to the reply's head: a whole answer that is
-    not streamed is written by then. `idle_s` bounds the silence after that, `total_s` all of it together."""
+    not streamed is written by then. `idle_s` bounds the silence after that, `total_s` all of it together.
+
+    A stream may go on as long as it gets on: `total_s` ends with its head, then `progress_s` bounds the wait for the
+    next piece of the answer, whatever keep-alives come meanwhile."""
 
     connect_s: float = 10.0
     first_byte_s: float = 600.0
     idle_s: float = 120.0
+    progress_s: float = 300.0
     total_s: float = 900.0
 
 
@@ -85,25 +88,51 @@ class Failures:
             hint=f"check the network, and {self.url_variable} if it is set",
         )
 
-    def refusal(self, status: int, body: Any, headers: Mapping[str, str], model: str) -> ProviderError:
-        """A reply that says no. `body` is what its JSON held, None where it held none."""
-        error = _error_object(body)
-        line = self._line(f"{self.provider} answered {status} for {model}", _said(error))
-        request_id = _request_id(body, headers)
-        meant = self.meaning(status, error)
-        if meant == 429:
-            delay = _retry_after_s(headers, error)
-            return RateLimited(
-                line,
-                provider=self.provider,
-                model=model,
-                retry_after_s=delay,
-                status=status,
-                request_id=request_id,
-                hint=_LATER if delay is None else f"wait {delay:g} s, or choose another model",
-            )
-        kind, hint = self._kind(meant)
-        return kind(line, provider=self.provider, model=model, status=status, request_id=request_id, hint=hint)
+    def refusal(
+        self,
+        status: int,
+        body: Any,
+        headers: Mapping[str, str],
+        model: str,
+        *,
+        within_200: bool = False,
+        answering: bool = False,
+    ) -> ProviderError:
+        """A reply that says no.
+
+        Args:
+            body: What its JSON held, None where it held none.
+            within_200: It came inside a reply that began with status 200; those headers were written before anything
+                went wrong, so that a delay in them is not about this error.
+            answering: A part of the answer had come before it.
+        """
+        error = refusals.error_object(body)
+        told = {} if within_200 else headers
+        said = refusals.said(error)
+        words = f"{said} {refusals.marks(error)}"
+        delay_s = refusals.header_delay_s(told)
+        # Who names a delay in the head does not mean a limit that no wait will lift.
+        by_words = delay_s is None
+        if by_words:
+            delay_s = refusals.body_delay_s(error)
+        kind, hint = self._kind(self.meaning(status, error), words, by_words=by_words)
+        final = told.get("x-should-retry") == "false"
+        if kind is RateLimited and by_words and refusals.is_of_the_day(words):
+            final, delay_s = True, None  # Gemini names seconds even where the day's quota is gone
+            hint = "the day's quota is used up: wait for the next, raise the quota, or choose another model"
+        elif delay_s is not None and kind.retryable:
+            hint = f"wait {delay_s:g} s, or choose another model"
+        return kind(
+            self._line(f"{self.provider} answered {status} for {model}", said),
+            provider=self.provider,
+            model=model,
+            status=status,
+            request_id=refusals.request_id(body, headers),
+            hint=hint,
+            retry_after_s=delay_s,
+            answering=answering,
+            retryable=False if final else None,
+        )
 
     def malformed(self, what: str, model: str, status: int | None = None) -> MalformedReply:
         return MalformedReply(
@@ -123,19 +152,37 @@ class Failures:
             what = f"the reply for {model} stalled for {timeouts.idle_s:g} s"
         else:
             what = f"no reply for {model} within {timeouts.first_byte_s:g} s"
-        return ProviderTimeout(self._line(f"{self.provider}: {what}"), provider=self.provider, model=model, hint=_LATER)
+        return ProviderTimeout(
+            self._line(f"{self.provider}: {what}"),
+            provider=self.provider,
+            model=model,
+            hint=_LATER,
+            answering=answering,
+        )
 
-    def _kind(self, status: int) -> tuple[type[ProviderError], str]:
+    def _kind(self, status: int, words: str, *, by_words: bool) -> tuple[type[ProviderError], str]:
+        """The class of a status, and what to do. `by_words`: the words may tell a spent account from a busy one."""
         if status in (401, 403):
             return KeyRefused, f"set {self.key_variable} to a key that {self.provider} accepts for this model"
-        if status == 402:
-            return OutOfCredit, f"add credit to your {self.provider} account, or choose another model"
+        if status == 402 or (by_words and refusals.is_spent(status, words)):
+            return OutOfCredit, (
+                f"add credit to your {self.provider} account, raise the limit on its spending, or choose another model"
+            )
+        if status == 429:
+            return RateLimited, _LATER
+        if status == 503 and refusals.is_loading(words):
+            return ModelLoading, "wait until the server has loaded the model, or choose another"
         if status in (408, 409) or status >= 500:
             return ProviderUnavailable, _LATER
+        return self._refused(status, words)
+
+    def _refused(self, status: int, words: str) -> tuple[type[RequestRefused], str]:
         if status < 400:
             return RequestRefused, f"the address redirects or answers nothing: check {self.url_variable}"
         if status == 404:
             return RequestRefused, "check the model's id: it may be unknown, retired, or not open to your key"
+        if refusals.is_too_long(words):
+            return PromptTooLong, "shorten the conversation, or choose a model with a larger context window"
         return RequestRefused, "the same request would be refused again: change the request or the model"
 
     def _line(self, text: str, said: str = "") -> str:
@@ -147,59 +194,3 @@ class Failures:
         if len(said) > MAX_SAID_CHARS:
             said = f"{said[:MAX_SAID_CHARS]}…"
         return " ".join(text.split()) + (f": {said}" if said else "")
-
-
-def _error_object(body: Any) -> Mapping[str, Any]:
-    """The `error` object that all wires share; some local servers send a bare text, or no wrapping."""
-    if not isinstance(body, dict):
-        return {}
-    error = body.get("error", body)
-    return error if isinstance(error, dict) else {"message": error}
-
-
-def _said(error: Mapping[str, Any]) -> str:
-    """The provider's words. OpenRouter's own are often "Provider returned error", and the host's in `raw`."""
-    said = str(error.get("message") or error.get("detail") or "")
-    metadata = error.get("metadata")
-    raw = metadata.get("raw") if isinstance(metadata, dict) else None
-    return f"{said} ({raw})" if isinstance(raw, str) and raw else said
-
-
-def _request_id(body: Any, headers: Mapping[str, str]) -> str | None:
-    for name in _REQUEST_ID_HEADERS:
-        if headers.get(name):
-            return headers[name]
-    found = body.get("request_id") if isinstance(body, dict) else None
-    return found if isinstance(found, str) else None
-
-
-def _retry_after_s(headers: Mapping[str, str], error: Mapping[str, Any]) -> float | None:
-    """The delay that was asked for. Gemini puts a google.rpc.RetryInfo into `details` ("12s"), the others a header:
-    seconds or an HTTP date (RFC 9110, 10.2.3), Anthropic also milliseconds."""
-    details = error.get("details")
-    for detail in details if isinstance(details, list) else ():
-        if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
-            return _seconds(detail["retryDelay"].removesuffix("s"))
-    if "retry-after-ms" in headers:
-        milliseconds = _seconds(headers["retry-after-ms"])
-        return None if milliseconds is None else milliseconds / 1000
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    seconds = _seconds(value)
-    if seconds is not None:
-        return seconds
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
-
-
-def _seconds(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return max(0.0, value) if math.isfinite(value) else None

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
-from conductor_ai.providers import tool_arguments
+from conductor_ai.errors import RequestRefused
+from conductor_ai.providers import gemini_reply
 from conductor_ai.providers.base import HeadSpec, ModelRequest
 from conductor_ai.providers.failures import Failures, Timeouts
-from conductor_ai.providers.http import ProviderHTTP, base_address, key_of
+from conductor_ai.providers.gemini_reply import NAME, NOTHING, GeminiAssembly
+from conductor_ai.providers.http import END, ProviderHTTP, base_address, key_of
 from conductor_ai.schemas import json_text
-from conductor_ai.schemas.messages import Message, ModelResponse, Role, StopReason, ToolCall, ToolReply, WireTurn
-from conductor_ai.schemas.usage import Usage
+from conductor_ai.schemas.deltas import Delta
+from conductor_ai.schemas.messages import Message, ModelResponse, Role, ToolCall, ToolReply
 
-NAME = "gemini"
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 
-_STOP = {
-    "STOP": StopReason.END_TURN,
-    "MAX_TOKENS": StopReason.MAX_TOKENS,
-    "SAFETY": StopReason.CONTENT_FILTER,
-    "RECITATION": StopReason.CONTENT_FILTER,
-    "BLOCKLIST": StopReason.CONTENT_FILTER,
-    "PROHIBITED_CONTENT": StopReason.CONTENT_FILTER,
-    "SPII": StopReason.CONTENT_FILTER,
-    "MODEL_ARMOR": StopReason.CONTENT_FILTER,
-    "IMAGE_SAFETY": StopReason.CONTENT_FILTER,
-    "IMAGE_PROHIBITED_CONTENT": StopReason.CONTENT_FILTER,
-    "IMAGE_RECITATION": StopReason.CONTENT_FILTER,
-}
-_NOTHING = "(empty)"
+_FAILED_INSIDE = 500
 _FOREIGN_SIGNATURE = "skip_thought_signature_validator"
 """Gemini 3 refuses a call without a signature in the current turn; this one stands for a call that another model
 made. Source: Gemini API, "Thought signatures", FAQ on history from another model."""
@@ -54,7 +43,7 @@ class GeminiProvider:
     ) -> None:
         key = key_of(api_key, "GOOGLE_API_KEY")
         self._base = base_address(base_url, "GEMINI_BASE_URL") / "v1beta/models"
-        self._urls: dict[str, URL] = {}
+        self._urls: dict[tuple[str, str], URL] = {}
         self._http = ProviderHTTP(
             http,
             headers={"x-goog-api-key": key},
@@ -78,7 +67,7 @@ class GeminiProvider:
         if message.role is Role.TOOL:
             turn = {"role": "user", "parts": [_function_response(reply) for reply in message.tool_replies]}
         elif message.role is Role.USER:
-            turn = {"role": "user", "parts": [{"text": message.content or _NOTHING}]}
+            turn = {"role": "user", "parts": [{"text": message.content or NOTHING}]}
         elif message.wire is not None and message.wire.provider == NAME:
             return message.wire.json
         else:
@@ -86,11 +75,47 @@ class GeminiProvider:
         return json_text.exact(json_text.wire_dumps(turn))
 
     async def complete(self, request: ModelRequest) -> ModelResponse:
-        url = self._urls.get(request.model)
+        url = self._url(request.model, "generateContent")
+        try:
+            return await self._http.ask(url, request, self._read)
+        except RequestRefused as exc:
+            request = _signed_anew(request, exc)
+        return await self._http.ask(url, request, self._read)
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | ModelResponse]:
+        url = self._url(request.model, "streamGenerateContent?alt=sse")
+        begun = False
+        try:
+            async with aclosing(self._http.stream(url, request, self._read, self._begin, end=END)) as items:
+                async for item in items:
+                    begun = True
+                    yield item
+                return
+        except RequestRefused as exc:
+            if begun:
+                raise
+            request = _signed_anew(request, exc)
+        async with aclosing(self._http.stream(url, request, self._read, self._begin, end=END)) as items:
+            async for item in items:
+                yield item
+
+    def _url(self, model: str, method: str) -> URL:
+        url = self._urls.get((model, method))
         if url is None:
-            path = f"{self._base}/{quote(request.model, safe='')}:generateContent"
-            url = self._urls[request.model] = URL(path, encoded=True)
-        return await self._http.ask(url, request, _read)
+            path = f"{self._base}/{quote(model, safe='')}:{method}"
+            url = self._urls[model, method] = URL(path, encoded=True)
+        return url
+
+    def _begin(self, headers: Mapping[str, str], model: str) -> GeminiAssembly:
+        return GeminiAssembly(self._read, headers, model)
+
+    def _read(self, data: dict[str, Any], headers: Mapping[str, str], model: str) -> ModelResponse:
+        error = data.get("error")
+        if error:  # in a 200, alone or in a stream that had begun
+            code = error.get("code") if isinstance(error, dict) else None
+            status = code if isinstance(code, int) and 400 <= code < 600 else _FAILED_INSIDE
+            raise self._http.failures.refusal(status, data, headers, model, within_200=True)
+        return gemini_reply.read(data, model)
 
 
 def _meaning(status: int, error: Mapping[str, Any]) -> int:
@@ -100,6 +125,32 @@ def _meaning(status: int, error: Mapping[str, Any]) -> int:
         if isinstance(detail, dict) and detail.get("reason") == "API_KEY_INVALID":
             return 401
     return status
+
+
+def _signed_anew(request: ModelRequest, refusal: RequestRefused) -> ModelRequest:
+    """The request to make once more, where what was refused were the signatures of earlier turns.
+
+    They hold for the model and the key that made them; after a change of either they are "corrupted" or missing.
+    Raises: `refusal`, where it is about something else, or there is nothing to sign anew.
+    """
+    turns = [_turn_signed_anew(turn) for turn in request.turns]
+    if refusal.status != 400 or "signature" not in str(refusal).lower() or turns == list(request.turns):
+        raise refusal
+    return request._replace(turns=turns)
+
+
+def _turn_signed_anew(turn: bytes) -> bytes:
+    if b"thoughtSignature" not in turn and b"functionCall" not in turn:
+        return turn
+    content = json_text.loads(turn)
+    if content["role"] != "model":
+        return turn
+    bare = [{name: value for name, value in part.items() if name != "thoughtSignature"} for part in content["parts"]]
+    parts = [part for part in bare if part != {"text": ""}] or [{"text": NOTHING}]
+    called = next((part for part in parts if "functionCall" in part), None)
+    if called is not None:
+        called["thoughtSignature"] = _FOREIGN_SIGNATURE
+    return json_text.wire_dumps({**content, "parts": parts})
 
 
 def _theirs(call: ToolCall) -> dict[str, str]:
@@ -118,79 +169,10 @@ def _function_response(reply: ToolReply) -> dict[str, Any]:
 def _rebuilt(message: Message) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     if message.content or not message.tool_calls:
-        parts.append({"text": message.content or _NOTHING})
+        parts.append({"text": message.content or NOTHING})
     for index, call in enumerate(message.tool_calls):
         part: dict[str, Any] = {"functionCall": {**_theirs(call), "name": call.name, "args": call.arguments or {}}}
         if index == 0:  # as the model itself does it: parallel calls are signed on the first
             part["thoughtSignature"] = _FOREIGN_SIGNATURE
         parts.append(part)
     return parts
-
-
-def _read(data: dict[str, Any], headers: Mapping[str, str], model: str) -> ModelResponse:
-    text, reasoning = [], []
-    calls: list[ToolCall] = []
-    stop, parts = _candidate(data)
-    echo: list[dict[str, Any]] = []
-    for part in parts:
-        if "functionCall" in part:
-            part = _read_call(part, calls)
-        elif part.get("thought"):
-            reasoning.append(part.get("text") or "")
-        else:
-            text.append(part.get("text") or "")
-        echo.append(part)  # an empty text may carry the signature
-    turn = {"role": "model", "parts": echo or [{"text": _NOTHING}]}
-    return ModelResponse(
-        content="".join(text),
-        tool_calls=tuple(calls),
-        stop_reason=StopReason.TOOL_USE if calls and stop is StopReason.END_TURN else stop,
-        usage=_usage(data.get("usageMetadata")),
-        wire=WireTurn(NAME, json_text.exact(json_text.wire_dumps(turn))),
-        answered_by=data.get("modelVersion") or model,
-        reasoning="".join(reasoning),
-        request_id=data.get("responseId"),
-    )
-
-
-def _candidate(data: dict[str, Any]) -> tuple[StopReason, list[dict[str, Any]]]:
-    """Why it stopped, and its parts, none where the answer was held back.
-
-    A blocked prompt has no candidate at all, a blocked answer `content: {}`, one that spent its tokens on thinking a
-    content without parts.
-    """
-    candidates = data.get("candidates")
-    if not candidates:
-        if (data.get("promptFeedback") or {}).get("blockReason"):
-            return StopReason.CONTENT_FILTER, []
-        raise KeyError("candidates")
-    candidate = candidates[0]
-    stop = _STOP.get(candidate.get("finishReason"), StopReason.OTHER)
-    return stop, (candidate.get("content") or {}).get("parts") or []
-
-
-def _read_call(part: dict[str, Any], calls: list[ToolCall]) -> dict[str, Any]:
-    """Add the call of a functionCall part; gives the part as it may go back."""
-    function = part["functionCall"]
-    arguments, raw = tool_arguments.from_value(function.get("args"))
-    calls.append(ToolCall("", function["name"], arguments, raw, function.get("id") or None, NAME))
-    return part if raw is None else {**part, "functionCall": {**function, "args": {}}}
-
-
-def _usage(usage: dict[str, Any] | None) -> Usage | None:
-    """None where not even the prompt was counted.
-
-    Source: API reference, "UsageMetadata": the prompt includes what was cached, the candidates leave out thoughts,
-    and a count of 0 is left out.
-    """
-    if not usage or usage.get("promptTokenCount") is None:
-        return None
-    cached = int(usage.get("cachedContentTokenCount") or 0)
-    thoughts = int(usage.get("thoughtsTokenCount") or 0)
-    prompt = int(usage["promptTokenCount"]) + int(usage.get("toolUsePromptTokenCount") or 0)
-    return Usage(
-        input_tokens=max(0, prompt - cached),
-        output_tokens=int(usage.get("candidatesTokenCount") or 0) + thoughts,
-        cache_read_tokens=cached,
-        reasoning_tokens=thoughts,
-    )

@@ -6,8 +6,11 @@ like a detail here is paid once per step of every session.
 
 from __future__ import annotations
 
+import asyncio
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -15,9 +18,12 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from conductor_ai.errors import InvalidInput, MalformedReply
+from conductor_ai.providers.assembly import Assembly, AssemblyMaker, deltas_of
 from conductor_ai.providers.base import ModelRequest
 from conductor_ai.providers.failures import Failures, Timeouts
+from conductor_ai.providers.sse import SSEParser
 from conductor_ai.schemas import json_text
+from conductor_ai.schemas.deltas import Delta
 from conductor_ai.schemas.messages import ModelResponse
 
 MAX_CONNECTIONS = 1000
@@ -25,6 +31,12 @@ KEEPALIVE_S = 60.0
 MAX_REPLY_BYTES = 64 * 2**20
 _LARGE_BODY_BYTES = 2**20
 """aiohttp warns from here on about bytes that are sent in one piece, and sends a file in many."""
+_STREAM_BUFFER_BYTES = 2**16
+"""aiohttp stops reading the socket of a stream once twice as much waits for whoever consumes it."""
+_LAST_BYTES_S = 0.25
+"""How long a whole answer waits for the end of its reply, which comes with it: the connection then serves again."""
+END = b"]}"
+STREAMED_END = b'],"stream":true}'
 
 Reader = Callable[[dict[str, Any], Mapping[str, str], str], ModelResponse]
 """Turns a reply's JSON object, its headers and the model that was asked into our words."""
@@ -62,12 +74,27 @@ def key_of(api_key: str | None, variable: str) -> str:
     return key
 
 
-def _joined(request: ModelRequest) -> bytes:
-    """The body, which every wire ends with its list of turns. One join: a second would copy the history again."""
+def _joined(request: ModelRequest, end: bytes) -> bytes:
+    """The body, which every wire closes with its list of turns and `end`. One join: a second would copy the history
+    again."""
     parts = [*request.turns]
     parts[0] = request.head + parts[0]
-    parts[-1] += b"]}"
+    parts[-1] += end
     return b",".join(parts)
+
+
+@dataclass(slots=True)
+class _Stream:
+    """A streamed reply while it is read. `left_s` is what remains of the wait for the next piece of the answer, `begun`
+    that an event has come."""
+
+    reply: aiohttp.ClientResponse
+    model: str
+    assembly: Assembly
+    parser: SSEParser
+    left_s: float
+    size: int = 0
+    begun: bool = False
 
 
 class ProviderHTTP:
@@ -86,32 +113,80 @@ class ProviderHTTP:
         self._http = http
         self._headers = CIMultiDict({"Content-Type": "application/json", "User-Agent": "conductor-ai", **headers})
         self._timeouts = timeouts
-        # Until the head is here, aiohttp's socket timeout is the wait for the first byte; `_body` then shortens it.
+        # Until the head is here, aiohttp's socket timeout is the wait for it; `_bound_silence` then shortens it.
         self._limits = aiohttp.ClientTimeout(
             total=timeouts.total_s, sock_connect=timeouts.connect_s, sock_read=timeouts.first_byte_s
+        )
+        self._stream_limits = aiohttp.ClientTimeout(
+            total=None, sock_connect=timeouts.connect_s, sock_read=timeouts.first_byte_s
         )
         self._max_reply_bytes = max_reply_bytes
 
     async def ask(self, url: URL, request: ModelRequest, read: Reader) -> ModelResponse:
         """Post a request and read the whole reply. Raises: ProviderError."""
-        model, body = request.model, _joined(request)
+        model = request.model
+        async with self._replying(url, _joined(request, END), self._limits, model) as reply:
+            headers = reply.headers
+            raw = await self._body(reply, model)
+        return self._read(raw, headers, model, read)
+
+    async def stream(
+        self, url: URL, request: ModelRequest, read: Reader, assemble: AssemblyMaker, *, end: bytes = STREAMED_END
+    ) -> AsyncGenerator[Delta | ModelResponse]:
+        """Post a request and give the answer as it comes, the whole of it last. Raises: ProviderError.
+
+        `end` closes the body and asks for a stream; `read` is for a service that answers in one piece all the same.
+        Two clocks run while we wait for the service, and only then: one for bytes, one for the answer to get on.
+        """
+        model = request.model
+        async with self._replying(url, _joined(request, end), self._stream_limits, model) as reply:
+            headers = reply.headers.copy()
+            headers.popall("retry-after", None)  # of an ordinary answer: no word on an error that comes later
+            if reply.content_type == "application/json":
+                async with asyncio.timeout(self._timeouts.total_s):
+                    raw = await self._body(reply, model)
+                response, at_once = self._read(raw, headers, model, read), True
+            else:
+                self._bound_silence(reply)
+                assembly = assemble(headers, model)
+                stream = _Stream(reply, model, assembly, SSEParser(), self._timeouts.progress_s)
+                while not assembly.ended and (chunk := await self._chunk(stream)):
+                    for delta in self._deltas(stream, chunk):
+                        yield delta
+                await _read_to_the_end(reply)
+                response, at_once = self._whole(stream, headers, read), not stream.begun
+        if at_once:
+            for delta in deltas_of(response):
+                yield delta
+        yield response
+
+    @asynccontextmanager
+    async def _replying(
+        self, url: URL, body: bytes, limits: aiohttp.ClientTimeout, model: str
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A reply of status 200 whose body is still to be read. What breaks until the end is one of our errors."""
         answering = False
         try:
-            # A redirect is not followed: it would carry the key to an address that nobody set.
-            async with self._http.post(
-                url,
-                data=body if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body),
-                headers=self._headers,
-                timeout=self._limits,
-                allow_redirects=False,
-            ) as reply:
+            async with asyncio.timeout(self._timeouts.total_s):  # a free connection and the upload have no other limit
+                reply = await self._http.post(
+                    url,
+                    data=body if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body),
+                    headers=self._headers,
+                    timeout=limits,
+                    # A redirect is not followed: it would carry the key to an address that nobody set.
+                    allow_redirects=False,
+                    read_bufsize=_STREAM_BUFFER_BYTES if limits is self._stream_limits else None,
+                )
+            async with reply:
                 answering = True
-                headers = reply.headers
                 if reply.status != 200:
-                    raise self.failures.refusal(reply.status, await self._error_body(reply, model), headers, model)
-                raw = await self._body(reply, model)
+                    said = await self._error_body(reply, model)
+                    raise self.failures.refusal(reply.status, said, reply.headers, model)
+                yield reply
         except (aiohttp.ClientError, OSError) as exc:
             raise self.failures.transport(exc, model, self._timeouts, answering=answering) from exc
+
+    def _read(self, raw: bytes, headers: Mapping[str, str], model: str, read: Reader) -> ModelResponse:
         try:
             data = json_text.loads(raw)
         except (ValueError, RecursionError) as exc:
@@ -121,24 +196,96 @@ class ProviderHTTP:
         try:
             return read(data, headers, model)
         except _UNREADABLE as exc:
-            raise self.failures.malformed(f"a field is missing or wrong ({exc})", model, 200) from exc
+            raise self._unreadable(exc, model) from exc
 
-    async def _body(self, reply: aiohttp.ClientResponse, model: str) -> bytes:
+    async def _chunk(self, stream: _Stream) -> bytes:
+        """What has come, at least a byte; b"" at the end of the reply."""
+        clock = asyncio.get_running_loop().time
+        since = clock()
+        try:
+            async with asyncio.timeout(stream.left_s) as limit:
+                chunk = await stream.reply.content.readany()
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise
+            waited = replace(self._timeouts, idle_s=self._timeouts.progress_s)
+            stalled = aiohttp.SocketTimeoutError()
+            raise self.failures.transport(stalled, stream.model, waited, answering=True) from exc
+        stream.left_s -= clock() - since
+        stream.size += len(chunk)
+        if stream.size > self._max_reply_bytes:
+            raise self._too_large(stream.reply, stream.model)
+        return chunk
+
+    def _deltas(self, stream: _Stream, chunk: bytes) -> Iterator[Delta]:
+        assembly = stream.assembly
+        try:
+            for event in stream.parser.feed(chunk):
+                stream.begun = True
+                deltas = assembly.add(event)
+                if deltas is not None:
+                    stream.left_s = self._timeouts.progress_s
+                    yield from deltas
+                if assembly.ended:
+                    return
+        except _UNREADABLE as exc:
+            raise self._unreadable(exc, stream.model) from exc
+
+    def _whole(self, stream: _Stream, headers: Mapping[str, str], read: Reader) -> ModelResponse:
+        try:
+            response = stream.assembly.whole()
+        except _UNREADABLE as exc:
+            raise self._unreadable(exc, stream.model) from exc
+        if response is not None:
+            return response
+        if stray := stream.parser.stray.strip():
+            # No stream, or one that broke off: the answer, or the error that ended it, may stand there as plain JSON.
+            try:
+                response = self._read(stray, headers, stream.model, read)
+            except MalformedReply:
+                if not stream.begun:
+                    raise
+            if response is not None and not stream.begun:
+                return response
+        cut = aiohttp.ClientPayloadError("no terminal mark")
+        raise self.failures.transport(cut, stream.model, self._timeouts, answering=True)
+
+    def _bound_silence(self, reply: aiohttp.ClientResponse) -> None:
         connection = reply.connection
         if connection is not None and connection.protocol is not None:  # None: the body is here already
             connection.protocol.read_timeout = self._timeouts.idle_s
             connection.protocol.start_timeout()
+
+    async def _body(self, reply: aiohttp.ClientResponse, model: str) -> bytes:
+        self._bound_silence(reply)
         size, chunks = 0, []
         while chunk := await reply.content.readany():
             size += len(chunk)
             if size > self._max_reply_bytes:
-                raise self.failures.malformed(f"it is larger than {self._max_reply_bytes:,} bytes", model, reply.status)
+                raise self._too_large(reply, model)
             chunks.append(chunk)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _error_body(self, reply: aiohttp.ClientResponse, model: str) -> Any:
         """The JSON of a refusal, None where it has none: the status counts, even if its words were cut or endless."""
         try:
-            return json_text.loads(await self._body(reply, model))
+            async with asyncio.timeout(self._timeouts.total_s):
+                return json_text.loads(await self._body(reply, model))
         except (aiohttp.ClientError, OSError, ValueError, RecursionError, MalformedReply):
             return None
+
+    def _too_large(self, reply: aiohttp.ClientResponse, model: str) -> MalformedReply:
+        return self.failures.malformed(f"it is larger than {self._max_reply_bytes:,} bytes", model, reply.status)
+
+    def _unreadable(self, exc: Exception, model: str) -> MalformedReply:
+        return self.failures.malformed(f"a field is missing or wrong ({exc})", model, 200)
+
+
+async def _read_to_the_end(reply: aiohttp.ClientResponse) -> None:
+    """Read what follows the terminal event. What breaks here takes nothing from the answer, which is whole."""
+    try:
+        async with asyncio.timeout(_LAST_BYTES_S):
+            while await reply.content.readany():
+                pass
+    except (aiohttp.ClientError, OSError):
+        reply.close()

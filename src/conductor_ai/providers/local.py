@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import aiohttp
 
 from conductor_ai.providers import chat_completions
 from conductor_ai.providers.base import HeadSpec, ModelRequest
+from conductor_ai.providers.chat_stream import ChatAssembly
 from conductor_ai.providers.failures import Failures, Timeouts
 from conductor_ai.providers.http import ProviderHTTP, base_address, key_of
+from conductor_ai.schemas.deltas import Delta
 from conductor_ai.schemas.messages import Message, ModelResponse
 
 NAME = "local"
+_STREAMED_WITH_USAGE = b'],"stream":true,"stream_options":{"include_usage":true}}'
+"""OpenRouter always counts; these servers count a stream only where they are asked to."""
 
 
 class LocalProvider:
@@ -45,20 +49,16 @@ class LocalProvider:
         return chat_completions.encode_turn(NAME, message)
 
     async def complete(self, request: ModelRequest) -> ModelResponse:
-        return await self._http.ask(self._url, request, _read)
+        return await self._http.ask(self._url, request, self._read)
 
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | ModelResponse]:
+        return self._http.stream(self._url, request, self._read, self._begin, end=_STREAMED_WITH_USAGE)
 
-def _read(data: dict[str, Any], headers: Mapping[str, str], model: str) -> ModelResponse:
-    choice = data["choices"][0]
-    message = choice["message"]
-    content, calls, wire = chat_completions.read_turn(NAME, message)
-    return ModelResponse(
-        content=content,
-        tool_calls=calls,
-        stop_reason=chat_completions.stop_reason(choice.get("finish_reason"), calls),
-        usage=chat_completions.usage(data.get("usage")),
-        wire=wire,
-        answered_by=data.get("model") or model,
-        reasoning=message.get("reasoning") or message.get("reasoning_content") or "",
-        request_id=data.get("id"),
-    )
+    def _begin(self, headers: Mapping[str, str], model: str) -> ChatAssembly:
+        return ChatAssembly(self._read, headers, model, may_close=True)
+
+    def _read(self, data: dict[str, Any], headers: Mapping[str, str], model: str) -> ModelResponse:
+        refused = chat_completions.refused(data)
+        if refused is not None:
+            raise chat_completions.refusal(self._http.failures, refused, headers, model)
+        return chat_completions.read(NAME, data, headers, model)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from decimal import Decimal
 from typing import Any
 
 import aiohttp
 
-from conductor_ai.errors import ProviderError
 from conductor_ai.providers import chat_completions
 from conductor_ai.providers.base import HeadSpec, ModelRequest
+from conductor_ai.providers.chat_stream import ChatAssembly
 from conductor_ai.providers.failures import Failures, Timeouts
 from conductor_ai.providers.http import ProviderHTTP, base_address, key_of
+from conductor_ai.schemas.deltas import Delta
 from conductor_ai.schemas.messages import Message, ModelResponse
 
 NAME = "openrouter"
 DEFAULT_BASE_URL = "https://openrouter.ai/api/v1"
-_UPSTREAM_FAILED = 502
 
 
 class OpenRouterProvider:
@@ -53,33 +53,17 @@ class OpenRouterProvider:
     async def complete(self, request: ModelRequest) -> ModelResponse:
         return await self._http.ask(self._url, request, self._read)
 
-    def _read(self, data: dict[str, Any], headers: Mapping[str, str], model: str) -> ModelResponse:
-        if data.get("error"):
-            raise self._failed(data, headers, model)
-        choice = data["choices"][0]
-        if choice.get("error") or choice.get("finish_reason") == "error":
-            raise self._failed(choice, headers, model)
-        message = choice["message"]
-        content, calls, wire = chat_completions.read_turn(NAME, message)
-        usage = data.get("usage")
-        return ModelResponse(
-            content=content,
-            tool_calls=calls,
-            stop_reason=chat_completions.stop_reason(choice.get("finish_reason"), calls),
-            usage=chat_completions.usage(usage),
-            wire=wire,
-            answered_by=data.get("model") or model,
-            reasoning=message.get("reasoning") or "",
-            billed_cost_usd=_billed(usage or {}),
-            request_id=data.get("id") or headers.get("x-generation-id"),
-        )
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | ModelResponse]:
+        return self._http.stream(self._url, request, self._read, self._begin)
 
-    def _failed(self, body: dict[str, Any], headers: Mapping[str, str], model: str) -> ProviderError:
-        """Once a model has begun, the status stays 200 and the error, with the status it means, is in the body."""
-        error = body.get("error")
-        code = error.get("code") if isinstance(error, dict) else None
-        status = code if isinstance(code, int) and 400 <= code < 600 else _UPSTREAM_FAILED
-        return self._http.failures.refusal(status, body if error else None, headers, model)
+    def _begin(self, headers: Mapping[str, str], model: str) -> ChatAssembly:
+        return ChatAssembly(self._read, headers, model, may_close=False)
+
+    def _read(self, data: dict[str, Any], headers: Mapping[str, str], model: str) -> ModelResponse:
+        refused = chat_completions.refused(data)
+        if refused is not None:
+            raise chat_completions.refusal(self._http.failures, refused, headers, model)
+        return chat_completions.read(NAME, data, headers, model, _billed(data.get("usage") or {}))
 
 
 def _meaning(status: int, error: Mapping[str, Any]) -> int:

@@ -12,17 +12,22 @@ Tokens are counted as 0, since none were used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, TypeAlias
 
 from conductor_ai.errors import RequestRefused
+from conductor_ai.providers.assembly import deltas_of
 from conductor_ai.providers.base import HeadSpec, ModelRequest
 from conductor_ai.schemas import json_text
+from conductor_ai.schemas.deltas import Delta, TextDelta
 from conductor_ai.schemas.messages import Message, ModelResponse, Role, StopReason, ToolCall, WireTurn
 from conductor_ai.schemas.usage import Usage
 
 NAME = "demo"
+_PIECES = 8
+_MIN_PIECE_CHARS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,18 @@ class ScriptedProvider:
             wire=WireTurn(NAME, json_text.exact(json_text.wire_dumps(turn))),
             answered_by=request.model,
         )
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | ModelResponse]:
+        """The text in a few pieces, each call whole."""
+        response = await self.complete(request)
+        for delta in deltas_of(response):
+            if isinstance(delta, TextDelta):
+                size = max(_MIN_PIECE_CHARS, ceil(len(delta.text) / _PIECES))
+                for start in range(0, len(delta.text), size):
+                    yield TextDelta(delta.text[start : start + size])
+            else:
+                yield delta
+        yield response
 
     def _next(self, moment: Moment, model: str) -> Line:
         if callable(self._script):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from conductor_ai.schemas.costs import CostSummary
 from conductor_ai.schemas.events import Event
 from conductor_ai.schemas.session import ENDED, PauseReason, SessionRecord, SessionStatus
 from conductor_ai.schemas.steps import AgentStep, steps_of
@@ -47,6 +48,11 @@ class AgentSession:
         return steps
 
     @property
+    def cost(self) -> CostSummary:
+        """What the calls in the log cost, by who says so; empty where the log was not loaded."""
+        return CostSummary.of(self.log() if callable(self.log) else self.log or ())
+
+    @property
     def final_answer(self) -> str | None:
         """The answer of a completed session."""
         if self.status is not SessionStatus.COMPLETED or not self.steps:
@@ -76,8 +82,8 @@ class AgentSession:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON data. `cost_usd` is a string, None where unknown. Without `final_answer` and `steps` where the log was
-        not loaded, as in lists."""
+        """JSON data. `cost_usd` is a string, None where unknown. Without `final_answer`, `steps` and `cost` where the
+        log was not loaded, as in lists."""
         data: dict[str, Any] = {
             "session_id": self.session_id,
             "org_id": self.org_id,
@@ -93,6 +99,8 @@ class AgentSession:
             data["steps"] = [step.to_dict() for step in self.steps]
         data["usage"] = self.usage.to_dict()
         data["cost_usd"] = None if self.cost_usd is None else money_text(self.cost_usd)
+        if self.log is not None:
+            data["cost"] = self.cost.to_dict()
         data["created_at"] = self.created_at
         data["updated_at"] = self.updated_at
         return data

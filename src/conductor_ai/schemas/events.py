@@ -15,6 +15,7 @@ class EventType(StrEnum):
     SESSION_CREATED = "session.created"
     MESSAGE_ADDED = "message.added"
     MODEL_COMPLETED = "model.completed"
+    MODEL_SWITCHED = "model.switched"
     TOOL_STARTED = "tool.started"
     TOOL_COMPLETED = "tool.completed"
     CONTEXT_TRIMMED = "context.trimmed"
@@ -61,6 +62,7 @@ class SessionCreated(TypedDict):
     instructions: str | None
     limits: dict[str, Any]
     pre_approved: list[str]
+    fallbacks: list[str]
     context_window: int | None
 
 
@@ -85,8 +87,8 @@ class WirePayload(TypedDict):
 class ModelCompleted(TypedDict):
     """One model call. `turn` of `wire` is the provider's own.
 
-    `cost_usd` is text, None where it is not known; with `cost_is_bound` it is the most the call can have cost, charged
-    because money is limited and nobody says what it did cost.
+    `cost_usd` is text, None where it is not known. `cost_source`, as `CostSource`, says who knows it, and `price_as_of`
+    is the ISO date of the price that it was computed by.
     """
 
     step_no: int
@@ -98,10 +100,24 @@ class ModelCompleted(TypedDict):
     stop_reason: str
     usage: dict[str, int]
     cost_usd: str | None
-    cost_is_bound: NotRequired[bool]
+    cost_source: str
+    price_as_of: str | None
     duration_ms: float
+    attempts: NotRequired[int]
+    unsettled_usd: NotRequired[str]
     request_id: NotRequired[str]
     wire: WirePayload
+
+
+class ModelSwitched(TypedDict):
+    """Another model goes on with the session, from step `step_no` on: `code` and `message` say why the first cannot."""
+
+    step_no: int
+    from_model: str
+    to_model: str
+    code: str
+    message: str
+    unsettled_usd: NotRequired[str]
 
 
 class ToolStarted(TypedDict):
@@ -162,7 +178,8 @@ class ApprovalRequested(TypedDict):
     """`arguments_hash` covers session, step, call, tool, action and the exact arguments.
 
     Without `action` the whole call waits. With it, the tool itself stopped before the step that `action` names
-    (`category: function`), and `arguments` are those of that step; the call starts again once it is approved.
+    (`category: function`), and `arguments` are those of that step; the call starts again once it is approved. `facts`
+    are what the tool had put on record by then.
     """
 
     approval_id: str
@@ -172,6 +189,7 @@ class ApprovalRequested(TypedDict):
     arguments: dict[str, Any]
     arguments_hash: str
     action: NotRequired[str]
+    facts: NotRequired[dict[str, Any]]
 
 
 class ApprovalDecidedPayload(TypedDict):
@@ -197,6 +215,10 @@ class SessionPaused(TypedDict):
 
     reason: str
     detail: str
+    unsettled_usd: NotRequired[str]
+
+
+class SessionCancelled(TypedDict):
     unsettled_usd: NotRequired[str]
 
 

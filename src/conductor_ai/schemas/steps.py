@@ -62,7 +62,10 @@ class StepToolCall:
 
 @dataclass(slots=True)
 class AgentStep:
-    """One model call and its tool calls, or why the session stopped. `content` is the model's text or the reason."""
+    """One model call and its tool calls, or why the session stopped. `content` is the model's text or the reason.
+
+    `cost_source` and `price_as_of` as in `ModelCompleted`; None where the log does not say.
+    """
 
     step_no: int
     type: StepType
@@ -71,6 +74,8 @@ class AgentStep:
     model: str | None = None
     usage: dict[str, int] | None = None
     cost_usd: str | None = None
+    cost_source: str | None = None
+    price_as_of: str | None = None
     duration_ms: float | None = None
 
     @property
@@ -86,6 +91,8 @@ class AgentStep:
             "model": self.model,
             "usage": self.usage,
             "cost_usd": self.cost_usd,
+            "cost_source": self.cost_source,
+            "price_as_of": self.price_as_of,
             "duration_ms": self.duration_ms,
         }
         if self.type is StepType.FINAL_ANSWER:
@@ -121,5 +128,7 @@ def model_step(payload: Mapping[str, Any]) -> AgentStep:
         model=payload["model"],
         usage=payload["usage"],
         cost_usd=payload["cost_usd"],
+        cost_source=payload.get("cost_source"),
+        price_as_of=payload.get("price_as_of"),
         duration_ms=payload["duration_ms"],
     )

@@ -38,6 +38,7 @@ class Projection(NamedTuple):
     """The columns of `sessions` that each append rewrites, as they are after it."""
 
     status: SessionStatus
+    model: str
     pause_reason: PauseReason | None
     error: str | None
     step_no: int

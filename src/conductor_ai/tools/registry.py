@@ -19,6 +19,9 @@ from conductor_ai.tools.plugin_loader import PluginInfo, PluginLoader
 
 __all__ = ["PluginInfo", "PluginLoader", "RegisteredTool", "ToolRegistry", "registry"]
 
+RESERVED_NAMES = frozenset({"read_result"})
+"""Tools that a session brings itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class RegisteredTool:
@@ -44,6 +47,8 @@ class ToolRegistry:
             InvalidTool: not an instance of BaseTool, or its definition cannot be used.
         """
         definition = _definition(tool)
+        if definition.name in RESERVED_NAMES:
+            raise InvalidTool(f"a tool cannot be called {definition.name!r}: every session has one of that name")
         known = self._tools.get(definition.name)
         origin = _origin(tool)
         if definition.name in self._unavailable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conductor_ai.model_catalog import ModelInfo
+from conductor_ai.model_catalog import ModelInfo, ModelProvider
 from conductor_ai.providers.base import Provider
 from conductor_ai.providers.scripted import Script, ScriptedProvider
 from conductor_ai.settings import Settings
@@ -21,13 +21,18 @@ class Providers:
         self._settings = settings
         self._script = script
         self._http: aiohttp.ClientSession | None = None
-        self._open: dict[str, Provider] = {}
+        self._adapters: dict[str, Provider] = {}
+        self._open: dict[tuple[ModelProvider, bool], Provider] = {}
 
     def of(self, model: ModelInfo) -> Provider:
-        """The adapter that serves `model`. Needs a running event loop."""
-        provider = self._open.get(model.provider)
+        """The adapter that serves `model`, calling tools as that model can. Needs a running event loop."""
+        kind = (model.provider, model.native_tools)
+        provider = self._open.get(kind)
         if provider is None:
-            provider = self._open[model.provider] = self._make(model.provider)
+            adapter = self._adapters.get(model.provider)
+            if adapter is None:
+                adapter = self._adapters[model.provider] = self._make(model.provider)
+            provider = self._open[kind] = _calling_tools(adapter, *kind)
         return provider
 
     async def close(self) -> None:
@@ -65,6 +70,14 @@ def _over_http(name: str, http: aiohttp.ClientSession, settings: Settings) -> Pr
                 http, api_key=_key(settings.local_llm_api_key), base_url=settings.local_llm_base_url or ""
             )
     raise AssertionError(f"the catalog named a provider that does not exist: {name}")
+
+
+def _calling_tools(adapter: Provider, served_by: ModelProvider, native_tools: bool) -> Provider:
+    from conductor_ai.providers.text_react import BareJSONCalls, TextReAct
+
+    if not native_tools:
+        return TextReAct(adapter)
+    return BareJSONCalls(adapter) if served_by is ModelProvider.LOCAL else adapter
 
 
 def _key(secret: SecretStr | None) -> str:

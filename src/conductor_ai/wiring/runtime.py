@@ -14,18 +14,20 @@ from conductor_ai.conductor import Conductor, StartRequest, plan
 from conductor_ai.conductor.agent_files import find_agent
 from conductor_ai.conductor.requests import with_agent
 from conductor_ai.errors import ConductorError
-from conductor_ai.model_catalog import Catalog, ModelInfo, cost_usd
+from conductor_ai.model_catalog import Catalog, ModelInfo
 from conductor_ai.observability.audit import AuditLogger
 from conductor_ai.observability.logging import configure
 from conductor_ai.observability.redaction import Redactor
 from conductor_ai.providers.base import Provider
+from conductor_ai.providers.retries import RetryBudget
 from conductor_ai.providers.scripted import Script
+from conductor_ai.schemas.costs import CallCost
 from conductor_ai.schemas.messages import ModelResponse
-from conductor_ai.schemas.usage import money_text
 from conductor_ai.settings import Settings, default_model, require_key
 from conductor_ai.storage.hot_memory import MemoryHotState
 from conductor_ai.storage.sqlite import SQLiteStore
 from conductor_ai.wiring.agents import load_agent_files
+from conductor_ai.wiring.costs import call_cost
 from conductor_ai.wiring.demo import demo_script
 from conductor_ai.wiring.providers import Providers
 from conductor_ai.wiring.tools import load_tools
@@ -55,6 +57,10 @@ class Runtime:
     def redactor(self) -> Redactor:
         return self.states.redactor
 
+    @property
+    def retry_budget(self) -> RetryBudget:
+        return RetryBudget(attempts=self.settings.conductor_model_attempts)
+
     def model(self, model_id: str) -> ModelInfo:
         """Raises: UnknownModel, ModelForbidden, MissingKey."""
         model = self.catalog.get_model(model_id)
@@ -64,16 +70,9 @@ class Runtime:
     def provider(self, model: ModelInfo) -> Provider:
         return self._providers.of(model)
 
-    def cost_usd(self, model: ModelInfo, response: ModelResponse) -> str | None:
-        """The provider's own figure where it bills one, else by the catalog's price; None where neither is known."""
-        if response.billed_cost_usd is not None:
-            return money_text(response.billed_cost_usd)
-        if model.price is None:
-            return None
-        if response.usage is None:
-            return "0" if model.price.is_free else None
-        cost = cost_usd(response.usage, model.price)
-        return None if cost is None else money_text(cost)
+    def cost_usd(self, model: ModelInfo, response: ModelResponse) -> CallCost:
+        """What a call to `model` cost, and who says so."""
+        return call_cost(self.catalog, model, response)
 
 
 @asynccontextmanager
@@ -133,7 +132,8 @@ def plan_run(
     if request.agent is not None:
         request = with_agent(request, find_agent(load_agent_files(settings, agents_dir), request.agent))
     catalog = Catalog.load(settings.models_file)
-    model = catalog.get_model(request.model) if request.model else default_model(settings, catalog)
+    first = request.model or next(iter(request.models), None)
+    model = catalog.get_model(first) if first else default_model(settings, catalog)
     require_key(model, settings)
     registry, _ = load_tools(settings, plugins_dir)
     return plan(request, model, registry)

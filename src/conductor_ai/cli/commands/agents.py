@@ -45,7 +45,7 @@ def show(
         return 0
     say(f"name: {agent.name}")
     say(f"description: {agent.description}")
-    say(f"model: {agent.model or 'the default model'}")
+    say(f"model: {', then '.join(agent.models) or 'the default model'}")
     say(f"tools: {_tools(agent)}")
     bounds = {name: value for name, value in agent.limits.to_dict().items() if value is not None}
     say(f"limits: {json_line(bounds, 400)}")

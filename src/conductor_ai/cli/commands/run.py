@@ -23,7 +23,12 @@ def run(
     agent: Annotated[
         str | None, typer.Option("--agent", metavar="NAME", help="An agent in a file; see `conductor agents list`.")
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Model id; see `conductor models list`.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="ID", help="Model; of several, A,B,C, each takes over where the one before fails."
+        ),
+    ] = None,
     tools: Annotated[
         str | None,
         typer.Option("--tools", metavar="A,B", help="Tools the model may use [default: the agent's, else all]."),
@@ -68,7 +73,7 @@ def run(
 
     request = StartRequest(
         messages=[{"role": "user", "content": message}],
-        model=model,
+        models=[name.strip() for name in (model or "").split(",") if name.strip()],
         tools=None if tools is None else [name.strip() for name in tools.split(",") if name.strip()],
         instructions=system,
         limits=limits,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from conductor_ai.conductor import Conductor
     from conductor_ai.schemas.agent_session import AgentSession
     from conductor_ai.schemas.steps import AgentStep
+    from conductor_ai.schemas.usage import Usage
 
 
 def list_sessions(
@@ -97,27 +98,35 @@ async def _resume_line(conductor: Conductor, session: AgentSession) -> str | Non
 
 
 def _heading(session: AgentSession) -> list[str]:
-    from conductor_ai.cli.text import money, one_line
+    from conductor_ai.cli.text import cost_text, one_line
 
     reason = f" ({session.pause_reason})" if session.pause_reason else ""
-    usage = session.usage
     lines = [
         f"session {session.session_id}",
         f"task    {one_line(session.title)}",
         f"status  {session.status.value}{reason}",
         f"model   {session.model}",
         f"created {session.created_at}",
-        f"usage   {usage.total_tokens - usage.output_tokens:,} in + {usage.output_tokens:,} out tokens",
-        f"cost    {money(session.cost_usd)}",
+        f"usage   {_tokens(session.usage)}",
+        f"cost    {cost_text(session.cost)}",
     ]
     return [*lines, f"error   {session.error}"] if session.error else lines
 
 
+def _tokens(usage: Usage) -> str:
+    read = usage.total_tokens - usage.output_tokens
+    cached = f" ({usage.cache_read_tokens / read:.0%} from a cache)" if usage.cache_read_tokens else ""
+    return f"{read:,} in{cached} + {usage.output_tokens:,} out tokens"
+
+
 def _step_lines(step: AgentStep) -> list[str]:
     from conductor_ai.cli.narration import without_label
-    from conductor_ai.cli.text import json_line, milliseconds, money, one_line
+    from conductor_ai.cli.text import call_cost_text, json_line, milliseconds, one_line
 
-    figures = "" if step.model is None else f"  {milliseconds(step.duration_ms)}  {money(step.cost_usd)}"
+    figures = ""
+    if step.model is not None:
+        cost = call_cost_text(step.cost_usd, step.cost_source, step.price_as_of)
+        figures = f"  {milliseconds(step.duration_ms)}  {cost}"
     lines = ["", f"step {step.step_no}  {step.type.value}{figures}"]
     if step.content:
         lines += [f"  {line}" for line in step.content.splitlines()]

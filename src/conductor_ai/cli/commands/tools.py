@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from conductor_ai.cli.options import AsJSON, PluginsDir, Yes
-from conductor_ai.errors import InvalidInput, UnknownTool, UsageError
+from conductor_ai.errors import InvalidInput, UsageError
 
 if TYPE_CHECKING:
     from conductor_ai.sdk.security.approval import ApprovalRequest
@@ -63,9 +63,7 @@ async def _call(
     from conductor_ai.cli.door import opened
 
     async with opened(plugins_dir) as conductor:
-        definition = next((tool for tool in conductor.tools() if tool.name == name), None)
-        if definition is None:
-            raise UnknownTool(f"no tool {name!r}", hint="conductor tools list")
+        definition = conductor.tool(name)
 
         async def approver(request: ApprovalRequest) -> bool:
             await _confirm(name, request.arguments, request.action, confirmed=confirmed, as_json=as_json)

@@ -34,12 +34,13 @@ from conductor_ai.storage.rows import APPROVAL_COLUMNS, approval_status, approva
 _Row = Sequence[Any]
 
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-_MAX_ROWS = _SIZES[-1]  # times 21 columns: within the 32,766 parameters of a stock SQLite
+_MAX_ROWS = _SIZES[-1]  # times 22 columns: within the 32,766 parameters of a stock SQLite
 
 _NEW_SESSION = ("session_id", "org_id", "agent", "model", "title", "owner", "created_at")
 # What every append rewrites; the constants make a new session's row complete until the update in the same batch.
 _PROJECTION = (
     "status",
+    "model",
     "pause_reason",
     "error",
     "step_no",
@@ -217,6 +218,7 @@ def _collect(batch: _Batch, append: Append, fence: _Fence) -> None:
     # `_value_` is `value` without the property, which costs as much as binding the row.
     batch.projections[session_id] = (
         projection.status._value_,
+        storable(projection.model),
         None if projection.pause_reason is None else projection.pause_reason._value_,
         storable(projection.error),
         projection.step_no,

@@ -1,0 +1,58 @@
+"""The models of a session: the one in use, and those that may take over where it fails."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import NamedTuple
+
+from conductor_ai.errors import ProviderError, RequestRefused
+from conductor_ai.model_catalog import ModelInfo
+from conductor_ai.providers.base import Provider
+from conductor_ai.providers.retries import may_fall_back
+
+
+class ReadyModel(NamedTuple):
+    """A model that can be called: `head` is its provider's encoding of what stays the same from call to call."""
+
+    info: ModelInfo
+    provider: Provider
+    head: bytes
+
+
+class Lineup:
+    """The models of one session, in order.
+
+    Args:
+        first: The model in use.
+        others: Ids of those that may follow it.
+        ready: Makes a model callable; None where that cannot be: no key, no price under a money limit.
+    """
+
+    def __init__(self, first: ReadyModel, others: Sequence[str], ready: Callable[[str], ReadyModel | None]) -> None:
+        self.current = first
+        self._others = deque(others)
+        self._ready = ready
+        self._tried = {first.info.id}
+
+    def take_next(self, error: ProviderError) -> ReadyModel | None:
+        """Go over to the model that follows after `error`; None where none may, or none is left.
+
+        A model that its provider does not know any more gives way to its successor, listed or not.
+        """
+        gone = isinstance(error, RequestRefused) and error.status == HTTPStatus.NOT_FOUND
+        if gone and self.current.info.successor is not None:
+            self._others.appendleft(self.current.info.successor)
+        elif not may_fall_back(error):
+            return None
+        while self._others:
+            model_id = self._others.popleft()
+            if model_id in self._tried:
+                continue
+            self._tried.add(model_id)
+            found = self._ready(model_id)
+            if found is not None:
+                self.current = found
+                return found
+        return None
