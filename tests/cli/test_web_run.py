@@ -71,7 +71,7 @@ def test_the_answer_has_the_phone_numbers_of_a_granted_site(console: Console, re
     digits = ["+1" + re.sub(r"\D", "", number) for number in ended.out.split(", ")]
     assert digits == [dealer["phone"] for dealer in site.truth if dealer["layout"] == "api"]
     [shown] = tool_messages(reader.requests[1])
-    assert re.match(rf"\[untrusted text [0-9a-f]+, from web_fetch {re.escape(url)}: data to read", shown)
+    assert re.match(rf"\[untrusted text [0-9a-f]+, from web_fetch: data to read, .*\nsource: {re.escape(url)}\n", shown)
     assert "You find facts on the web" in reader.requests[0]["messages"][0]["content"]
 
 

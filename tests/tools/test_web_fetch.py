@@ -71,11 +71,36 @@ async def test_html_of_another_encoding_is_read_by_its_header() -> None:
 
 
 async def test_json_is_indented_and_readable() -> None:
-    body = b'{"dealers":[{"name":"M\\u00fcller","price":1.5}],"half":"\\ud800"}'
+    body = b'{"dealers":[{"name":"M\\u00fcller","price":1.5}]}'
     async with serving({"/": http(body=body, kind="application/problem+json")}) as site:
         content = (await page(tool_for(site), site.url))["content"]
-    assert json.loads(content) == {"dealers": [{"name": "Müller", "price": 1.5}], "half": "?"}
+    assert json.loads(content) == {"dealers": [{"name": "Müller", "price": 1.5}]}
     assert '      "name": "Müller",\n' in content
+
+
+async def test_only_json_of_moderate_size_is_indented() -> None:
+    middling, large = (json.dumps([1] * number).encode() for number in (40_000, 50_000))
+    async with serving({"/1": http(body=middling, kind="text/json"), "/2": http(body=large, kind="text/json")}) as site:
+        tool = tool_for(site)
+        assert (await page(tool, f"{site.url}/1"))["content"].startswith("[\n  1,\n  1")
+        assert (await page(tool, f"{site.url}/2"))["content"].startswith("[1, 1, 1")
+
+
+async def test_a_page_without_words_says_what_may_be_the_reason() -> None:
+    script = "<title>App</title><script>" + "x" * 4000 + "</script><p>fact 17</p>"
+    async with serving({"/": html("<div id=app></div>"), "/cut": html(script)}) as site:
+        tool = tool_for(site, max_bytes=3000)
+        empty, cut = await page(tool, site.url), await page(tool, f"{site.url}/cut")
+    assert "filled in by JavaScript" in empty["content"]
+    assert "no readable text in the part that was read" in cut["content"] and cut["truncated"]
+
+
+@pytest.mark.parametrize("url", ["", "https://example.com/" + "secret" * 2000, " ", "x" * 1_000_000])
+async def test_an_empty_or_endless_url_is_refused_and_not_repeated(url: str) -> None:
+    async with serving() as site:
+        answer, facts = await audited(tool_for(site), url)
+    assert answer.error is not None and answer.error.startswith("refused: ") and len(answer.error) < 200
+    assert len(facts["final_url"]) <= 8192
 
 
 @pytest.mark.parametrize(

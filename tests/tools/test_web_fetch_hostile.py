@@ -86,6 +86,13 @@ async def test_a_slow_robots_file_is_left_at_the_deadline(answer: Answer) -> Non
     assert site.paths == []
 
 
+async def test_a_page_that_is_hard_to_read_is_not_called_a_slow_site() -> None:
+    attributes = " ".join(f"a{number}=1" for number in range(400_000))  # libxml2 compares each with all others
+    async with serving({"/": http(body=f"<p {attributes}>fact".encode(), kind="text/html")}) as site, fail_after(20):
+        error = await failure(tool_for(site, timeout_s=1.0), site.url)
+    assert "is too hard to read" in error and "slow" not in error
+
+
 async def test_redirects_share_one_deadline() -> None:
     async def slow(seen: Seen, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.2)

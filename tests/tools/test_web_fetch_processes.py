@@ -76,6 +76,21 @@ async def test_a_gibibyte_in_a_mebibyte_of_gzip_takes_little_memory_and_holds_up
 
 @linux_only
 @pytest.mark.slow
+async def test_large_texts_of_broken_bytes_and_large_json_hold_up_nobody() -> None:
+    answers: dict[str, bytes | Answer] = {
+        "/warm-up": http(body=b"x" * 1000),
+        "/bytes": http(body=b"\xff" * (6 * 2**20), kind="text/plain; charset=windows-1253"),
+        "/json": http(body=b"[" + b",".join([b'{"a":1}'] * 120_000) + b"]", kind="application/json"),
+    }
+    async with serving(answers) as site, fail_after(120):
+        text = await fetch_in_a_process(site, "http://shop.example.com/bytes")
+        data = await fetch_in_a_process(site, *["http://shop.example.com/json"] * 12)
+    assert text["largest_gap_s"] < 0.1 and data["largest_gap_s"] < 0.1
+    assert data["growth_bytes"] < MAX_GROWTH_BYTES
+
+
+@linux_only
+@pytest.mark.slow
 async def test_two_hundred_fetches_to_stalled_servers_take_little_memory_and_hold_up_nobody() -> None:
     async with serving({"/": never, "/warm-up": http(body=b"x")}) as site, fail_after(120):
         one_host = await fetch_in_a_process(site, *["http://shop.example.com/"] * 200, timeout_s=3.0)

@@ -31,7 +31,7 @@ from conductor_ai.schemas.events import EventType, SessionResumed
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.messages import Message, ModelResponse, parse_messages
 from conductor_ai.schemas.session import SessionStatus
-from conductor_ai.schemas.steps import AgentStep, StepType
+from conductor_ai.schemas.steps import AgentStep
 from conductor_ai.tools.registry import ToolRegistry
 from conductor_ai.tools.registry import registry as global_registry
 
@@ -171,10 +171,10 @@ class AgentRunner:
             org_id = self._org_of(session_id, org_id)
             session = await (await self._opened()).states.view(session_id, org_id)
             if session.status is not SessionStatus.RUNNING:
-                return _last_step(session)
+                return session.last_step()
             drive = await self._resume(session_id, org_id, {})
             if not drive.running:
-                return _last_step(drive.view)
+                return drive.view.last_step()
         elif org_id is not None and drive.view.org_id != org_id:
             raise _not_here(session_id)
         return (await self._step(drive)).to_step()
@@ -408,19 +408,3 @@ def _not_here(session_id: str) -> SessionNotFound:
 
 
 _FINAL = (SessionStatus.COMPLETED, SessionStatus.CANCELLED)
-_STOPPED_AS = {
-    SessionStatus.WAITING_APPROVAL: StepType.APPROVAL,
-    SessionStatus.PAUSED: StepType.PAUSED,
-    SessionStatus.FAILED: StepType.FAILED,
-    SessionStatus.CANCELLED: StepType.CANCELLED,
-}
-
-
-def _last_step(session: AgentSession) -> AgentStep:
-    """The step that a stopped session ended with."""
-    if session.status is SessionStatus.COMPLETED:
-        return session.steps[-1]
-    step_no = session.steps[-1].step_no if session.steps else 0
-    calls = session.steps[-1].tool_calls if session.steps else []
-    kind = _STOPPED_AS.get(session.status, StepType.PAUSED)
-    return AgentStep(step_no, kind, session.error or session.status.value, calls)

@@ -10,8 +10,15 @@ from typing import Any
 from conductor_ai.schemas.costs import CostSummary
 from conductor_ai.schemas.events import Event
 from conductor_ai.schemas.session import ENDED, PauseReason, SessionRecord, SessionStatus
-from conductor_ai.schemas.steps import AgentStep, steps_of
+from conductor_ai.schemas.steps import AgentStep, StepType, steps_of
 from conductor_ai.schemas.usage import Usage, money_text
+
+_STOPPED_AS = {
+    SessionStatus.WAITING_APPROVAL: StepType.APPROVAL,
+    SessionStatus.PAUSED: StepType.PAUSED,
+    SessionStatus.FAILED: StepType.FAILED,
+    SessionStatus.CANCELLED: StepType.CANCELLED,
+}
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -58,6 +65,15 @@ class AgentSession:
         if self.status is not SessionStatus.COMPLETED or not self.steps:
             return None
         return self.steps[-1].final_answer
+
+    def last_step(self) -> AgentStep:
+        """The step that a session which does not run has stopped with."""
+        newest = self.steps[-1] if self.steps else None
+        if self.status is SessionStatus.COMPLETED and newest is not None:
+            return newest
+        kind = _STOPPED_AS.get(self.status, StepType.PAUSED)
+        calls = newest.tool_calls if newest is not None else []
+        return AgentStep(newest.step_no if newest is not None else 0, kind, self.error or self.status.value, calls)
 
     @property
     def ended(self) -> bool:

@@ -45,6 +45,48 @@ def test_a_declaration_within_the_page_is_followed(declaration: str, codec: str,
     assert text_of(declaration.encode() + text.encode(codec), None) == declaration + text
 
 
+@pytest.mark.parametrize(
+    ("label", "codec"),
+    [
+        ("windows-1253", "cp1253"),
+        ("cp424", "cp424"),
+        ("gb18030", "gb18030"),
+        ("shift_jis", "cp932"),
+        ("iso-2022-jp", "iso2022_jp"),
+        ("utf-16", "utf-16-le"),
+        ("euc-jp", "euc_jp"),
+    ],
+)
+def test_a_large_page_of_broken_bytes_is_read_as_its_codec_reads_it_whole(label: str, codec: str) -> None:
+    body = bytes(range(256)) * 300 + "añ漢字".encode() * 9000 + b"\x1b$B!!" * 999 + b"\x81"
+
+    assert text_of(body, label) == body.decode(codec, "replace")
+
+
+def test_a_large_page_of_nearly_utf8_is_read_whole() -> None:
+    body = b"x" + "añ漢字".encode() * 9000 + b"\xe6"
+
+    assert text_of(body, "utf-8") == "x" + "añ漢字" * 9000 + "\ufffd"
+
+
+def test_a_codec_is_not_asked_about_each_byte_that_it_has_no_character_for() -> None:
+    """That would take a second and more, in which nothing else in the process runs."""
+    asked = 0
+    replace = codecs.lookup_error("replace")
+
+    def counted(error: UnicodeError) -> tuple[str | bytes, int]:
+        nonlocal asked
+        asked += 1
+        return replace(error)
+
+    codecs.register_error("replace", counted)
+    try:
+        assert text_of(b"\xff" * 1000, "windows-1253") == "\ufffd" * 1000
+    finally:
+        codecs.register_error("replace", replace)
+    assert asked == 0
+
+
 def test_the_header_wins_over_the_page() -> None:
     assert text_of("<meta charset=utf-8>Łódź".encode("iso-8859-2"), "iso-8859-2").endswith("Łódź")
 

@@ -150,6 +150,35 @@ def test_a_fact_survives_hostile_markup_which_does_not_grow(html: str) -> None:
     assert len(content) <= 3 * len(html) + 64_000
 
 
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<html><body><p>one</p></body></html><p>fact 17</p>",
+        "<html><body><p>one</p></body></HTML ><html><body><p>fact 17</p></body></html>",
+        "<html><body><p>one</p><svg><path d=M0><ul><li>two</ul><section>fact 17</section></body></html>",
+        "<html><body><p>one</p><svg><path d=M0><section><strong>fact 17</strong></section></body></html>",
+        "<html><body><p>one</p><math><mi>x<table><tr><td>a<td>fact 17</table></body></html>",
+        "<title>one<p>fact 17</p>",
+        "<style>p { color: red }<p>fact 17</p>",
+        "&#" + "0" * 9000 + "65;<p>fact 17" + "<b>" * 3000,
+    ],
+)
+def test_what_a_browser_reads_on_to_is_read(html: str) -> None:
+    assert "fact 17" in read(html)
+
+
+def test_the_end_of_a_page_that_a_script_spells_is_no_end() -> None:
+    html = """<html><body><script type=application/ld+json>{"a": "</html>"}</script><p>one</p></body></html>"""
+
+    assert '{"a":"</html>"}' in read(html)
+
+
+def test_a_page_of_scripts_comments_and_a_title_has_no_text() -> None:
+    assert (
+        read("<title>App</title><!--[if IE]><p>old</p><![endif]--><div id=app></div><svg><title>i</title></svg>") == ""
+    )
+
+
 def test_markup_too_deep_for_a_tree_is_read_as_its_text_without_scripts() -> None:
     html = (
         "<div>" * 3_000

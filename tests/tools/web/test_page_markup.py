@@ -110,26 +110,26 @@ def test_an_address_is_listed_once_with_its_first_words() -> None:
     ]
 
 
-def test_links_are_bounded_and_a_menu_of_links_not_listed_stays_in_the_text() -> None:
-    menu = [f"<a href=/{number}>Town</a> " for number in range(301)]
+def test_links_are_bounded_and_those_of_a_menu_that_are_not_listed_stay_in_the_text() -> None:
+    menu = [f"<a href=/{number}>Town</a> " for number in range(201)]
     prose = "<p>" + "many words that make up the matter of this page " * 5
 
-    listed = read(f"<nav>{''.join(menu[:300])}</nav>{prose}")
+    listed = read(f"<nav>{''.join(menu[:200])}</nav>{prose}")
     beyond = read(f"<nav>{''.join(menu)}</nav>{prose}")
 
-    assert len(listed.links) == len(beyond.links) == 300
+    assert len(listed.links) == len(beyond.links) == 200
     assert "Town" not in listed.content
-    assert beyond.content.count("Town") == 301
+    assert beyond.content.startswith("[Town](https://site.example/200)\n\nmany words")
 
 
 @pytest.mark.parametrize(
     ("block", "written"),
     [
-        ('{"a": [1, 2.50, true, null], "ü": "x"}', '{"a":[1,2.5,true,null],"ü":"x"}'),
-        ('{"a": 1, "a": 2}', '{"a": 1, "a": 2}'),
-        ('{"a": NaN}', '{"a": NaN}'),
-        ('{"a": 1e999}', '{"a": 1e999}'),
-        (r'{"half": "\ud83d"}', r'{"half": "\ud83d"}'),
+        ('{"a": [1, 2.50, true, null], "ü": "x"}', '{"a":[1,2.50,true,null],"ü":"x"}'),
+        ('{"a": 1, "a": 2}', '{"a":1,"a":2}'),
+        ('{"a": NaN}', '{"a":NaN}'),
+        ('{"a": 1e999}', '{"a":1e999}'),
+        (r'{"half": "\ud83d"}', r'{"half":"\ud83d"}'),
         ("[" * 50_000, "[" * 50_000),
         ("/*<![CDATA[*/ {} /*]]>*/", "{}"),
         ('{"line\nbreak": "kept"}', '{"line\\nbreak":"kept"}'),

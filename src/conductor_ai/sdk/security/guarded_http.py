@@ -18,6 +18,13 @@ from conductor_ai.errors import SSRFError
 from conductor_ai.sdk.security.ssrf import SSRFChecker
 from conductor_ai.sdk.security.urls import parse_web_url
 
+MAX_REDIRECTS = 5
+# For any site: they say what is asked for, not who asks.
+_HEADERS_FOR_ALL = frozenset(
+    "accept accept-charset accept-encoding accept-language cache-control connection dnt host if-modified-since"  # noqa: SIM905
+    " if-none-match keep-alive pragma range upgrade-insecure-requests user-agent".split()
+)
+
 
 def guarded_connector(
     checker: SSRFChecker,
@@ -27,7 +34,9 @@ def guarded_connector(
 ) -> aiohttp.TCPConnector:
     """A connector for `aiohttp.ClientSession` that reaches vetted addresses only, whatever the session asks of it.
 
-    Each request's URL is read strictly, redirects included. A name is looked up once per connection and every answer
+    Each request's URL is read strictly, redirects included, in the form that aiohttp gives it: some malformed URLs have
+    been mended by then, white space and full-width letters say. What is judged is what is connected to. Who wants the
+    text itself judged, asks `SSRFChecker.parse_url` first. A name is looked up once per connection and every answer
     vetted; every socket's address is vetted again before the socket is made, which covers addresses in URLs: aiohttp
     asks no resolver about those. Certificates are still checked against the name. Proxies are refused.
 
@@ -49,8 +58,10 @@ def guarded_session(
     """An HTTP session for tools: every request, and every redirect of it, goes through the guard.
 
     No proxies and passwords from the environment, no cookies; `timeout_s` is for a request as a whole, its redirects
-    and its body included. Redirects from https to http, to `//host` and with user info are refused. Close it as any
-    session. It guards against reaching inside, not against large answers: read bodies in pieces, up to a limit.
+    and its body included. At most five redirects are followed. Those from https to http, to `//host` and with user info
+    are refused. So are those to another origin where the request carries a body, or a header that may be for one site
+    alone: `X-Api-Key`, `Authorization`, any but a few such as `Accept` and `User-Agent`. Close it as any session. It
+    guards against reaching inside, not against large answers: read bodies in pieces, up to a limit.
 
     Raises, when used: SSRFError for a refusal, else aiohttp's own errors.
     """
@@ -175,6 +186,7 @@ def _strict_hops() -> aiohttp.TraceConfig:
 async def _check_start(
     session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestStartParams
 ) -> None:
+    context.redirects = 0
     parse_web_url(str(params.url))
 
 
@@ -182,5 +194,23 @@ async def _check_redirect(
     session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestRedirectParams
 ) -> None:
     location = params.response.headers.get("Location") or params.response.headers.get("URI")
-    if location is not None:
-        parse_web_url(str(params.url)).join(location)
+    if location is None:
+        return
+    here = parse_web_url(str(params.url))
+    there = here.join(location)
+    context.redirects += 1
+    if context.redirects > MAX_REDIRECTS:
+        raise aiohttp.TooManyRedirects(params.response.request_info, (params.response,))
+    if there.origin != here.origin:
+        _refuse_to_tell_others(params.response.request_info, f"{here.origin} redirects it to {there.origin}")
+
+
+def _refuse_to_tell_others(request: aiohttp.RequestInfo, what_happened: str) -> None:
+    names = {name.lower() for name in request.headers} - _HEADERS_FOR_ALL
+    if request.headers.get("Content-Length") == "0":
+        names -= {"content-length", "content-type"}
+    if told := sorted(names):
+        raise SSRFError(
+            f"a request with {', '.join(told)[:200]} is not sent on to another site ({what_happened})",
+            hint="Ask that site yourself, with allow_redirects=False here, if it may have them.",
+        )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import json
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from conductor_ai.tools.web import page_charset
+from conductor_ai.tools.web import json_layout, page_charset
 
 _ESSENCE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,100}", re.ASCII)
 _CHARSET = re.compile(r""";\s*charset\s*=\s*["']?([\w.:+-]{1,40})""", re.IGNORECASE | re.ASCII)
@@ -22,11 +21,12 @@ _TEXT_APPLICATIONS = frozenset(
     + ("toml", "sql", "csv", "graphql", "x-sh")
 )
 _LARGE_BYTES = 2**16
-"""From here on text is decoded in a thread: some encodings take a tenth of a second for a large page."""
+"""From here on text is decoded in a thread: some encodings take more than a second for a large page."""
 _SNIFFED_BYTES = 1024
-MAX_PRETTY_BYTES = 2**20
-"""Larger JSON is shown as it came: parsed and indented, a page of brackets takes a hundred times its size."""
-_MAX_INDENTED = 4
+MAX_PRETTY_CHARS = 2**17
+"""Larger JSON is shown as it came: a megabyte of it, taken apart, takes fifty of memory for a moment."""
+_SMALL_CHARS = 2**12
+"""Up to here JSON is laid out at once, in less time than a thread takes to start."""
 
 
 class Kind(Enum):
@@ -96,21 +96,8 @@ def _text_of(body: bytes, charset: str | None) -> str:
 
 async def pretty_json(text: str) -> str:
     """JSON text indented, its strings readable; as it came where it is no JSON or too large to take apart."""
-    if len(text) > MAX_PRETTY_BYTES:
+    if len(text) > MAX_PRETTY_CHARS:
         return text
-    return await asyncio.to_thread(_indented, text)
-
-
-def _indented(text: str) -> str:
-    try:
-        data = json.loads(text)
-        parts, size = [], 0
-        for part in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(data):
-            parts.append(part)
-            size += len(part)
-            if size > _MAX_INDENTED * len(text) + 1000:
-                return text  # deep nesting: the indentation would outgrow the data
-    except (ValueError, RecursionError):
-        return text
-    # Half a surrogate pair can be escaped in JSON and is no text.
-    return "".join(parts).encode("utf-8", errors="replace").decode()
+    return (
+        json_layout.indented(text) if len(text) <= _SMALL_CHARS else await asyncio.to_thread(json_layout.indented, text)
+    )

@@ -32,6 +32,11 @@ _EDGES = frozenset("!]<~")
 _ALIVE_AT_AN_EDGE = re.compile(r"!\[|\][(\[:]|<[A-Za-z/!?]|~~")
 
 _UNREAD = ("script", "style", "svg", "canvas", "audio", "video", "iframe", "datalist", "rp")
+# These a drawing or formula cannot hold: HTML standard, "the rules for parsing tokens in foreign content".
+_END_A_DRAWING = (
+    "b big blockquote br center dd div dl dt em h1 h2 h3 h4 h5 h6 hr i img li nobr ol p pre ruby s small span strong"  # noqa: SIM905
+    " strike sub sup table tt u ul var".split()
+)
 # Not <head> as a whole: where a page has no <body>, libxml2 keeps elements newer than itself in the head.
 _HEAD = ("title", "meta", "link", "base")
 # What html-to-markdown writes as this module expects. It has rules of its own for many others (<math>, <label>):
@@ -75,8 +80,8 @@ def drop_unread(root: Element) -> None:
     """Take out what no reader ever sees, and write out as text what a reader sees although it is no text."""
     for template in root.xpath("//template[not(@shadowrootmode)]"):
         drop(template)
-    for drawing in list(root.iter("svg")):
-        if next(drawing.iterdescendants("p", "div", "table", "ul", "ol", "h1", "h2", "h3"), None) is not None:
+    for drawing in list(root.iter("svg", "math")):
+        if next(drawing.iterdescendants(*_END_A_DRAWING), None) is not None:
             drawing.tag = "div"  # it was never closed: in a browser, too, the page goes on behind it
     for fact in root.xpath("//body//meta[@itemprop and @content]"):
         if "://" not in fact.get("content"):

@@ -13,13 +13,24 @@ from lxml import etree  # type: ignore[import-untyped]
 from conductor_ai.tools.web import page_cleaning, page_markup
 from conductor_ai.tools.web.page_charset import text_of
 from conductor_ai.tools.web.page_matter import drop_furniture
-from conductor_ai.tools.web.page_model import Page
+from conductor_ai.tools.web.page_model import Link, Page
 
 # Markdown is seldom longer than its markup. A table or list built to grow is given as plain text instead.
 _MAX_GROWTH = 3
 _FREE_CHARS = 64_000
 
 _TAG = re.compile(r"<[A-Za-z/!?][^<>]*>")
+# `<!-->` is a whole comment.
+_UNREAD = (
+    (re.compile(r"<!-(?=-)"), re.compile(r"--!?>")),
+    (re.compile(r"<script\b", re.I), re.compile(r"</script\s*>|\Z", re.I)),  # the script of a page that was cut, too
+    *(
+        (re.compile(rf"<{name}\b", re.I), re.compile(rf"</{name}\s*>", re.I))
+        for name in ("style", "template", "title", "iframe", "svg")
+    ),
+)
+# Python refuses to read a number of thousands of digits.
+_LONG_REFERENCE = re.compile(r"&#[xX]?[0-9a-fA-F]{100,};?")
 _INLINE_TAG = re.compile(r"</?(?:a|abbr|b|bdi|bdo|code|em|font|i|mark|s|small|span|strong|sub|sup|u|wbr)\b", re.I)
 
 
@@ -31,21 +42,21 @@ def read_page(body: bytes, *, url: str, charset: str | None) -> Page:
         return Page(title="", content=_plain(text), links=())
     base = page_markup.base_of(root, url)
     title = page_markup.title_of(root)
-    links, all_listed = page_markup.links_of(root, base)
+    links = page_markup.links_of(root, base)
     blocks = page_markup.json_ld_of(root)
-    content = _markdown(root, base, all_listed=all_listed, limit=_MAX_GROWTH * len(text) + _FREE_CHARS)
-    if content is None:
+    content = _markdown(root, base, links, limit=_MAX_GROWTH * len(text) + _FREE_CHARS)
+    if not content:  # too deep or too long; or so broken that its words are not where words are looked for
         content = _plain(text)
     return Page(title=title, content=_joined(content, blocks), links=links)
 
 
-def _markdown(root: page_markup.Element, base: str, *, all_listed: bool, limit: int) -> str | None:
+def _markdown(root: page_markup.Element, base: str, links: tuple[Link, ...], *, limit: int) -> str | None:
     """None where the tree is too deep, or its Markdown too long, to be written as Markdown."""
     if page_markup.is_deeper_than(root, page_cleaning.MAX_DEPTH):
         return None
     page_cleaning.drop_unread(root)
     page_cleaning.settle_links(root, base)
-    drop_furniture(root, all_links_listed=all_listed)
+    drop_furniture(root, links)
     page_cleaning.prepare(root)
     markup = etree.tostring(root, encoding="unicode", method="html")
     # Both at once would take twice the memory.
@@ -87,17 +98,16 @@ def _fenced(block: str) -> str:
 
 def _plain(markup: str) -> str:
     """The text between the tags, each block on a line of its own. In linear time, whatever the markup."""
-    for name in ("script", "style", "template"):
-        markup = _without(markup, name)
-    text = _TAG.sub(lambda tag: "" if _INLINE_TAG.match(tag[0]) else "\n", markup)
+    for begin, end in _UNREAD:
+        markup = _without(markup, begin, end)
+    text = _LONG_REFERENCE.sub(" ", _TAG.sub(lambda tag: "" if _INLINE_TAG.match(tag[0]) else "\n", markup))
     lines = (" ".join(line.split()) for line in page_markup.without_controls(html.unescape(text)).split("\n"))
     return page_cleaning.inert("\n\n".join(line for line in lines if line))
 
 
-def _without(markup: str, name: str) -> str:
-    """Leave out these elements; one that is never closed ends at its own tag."""
+def _without(markup: str, begin: re.Pattern[str], end: re.Pattern[str]) -> str:
+    """Leave out what stands between; what is never ended is no more than its beginning."""
     kept, start = [], 0
-    begin, end = re.compile(rf"<{name}\b", re.I), re.compile(rf"</{name}\s*>", re.I)
     while (opened := begin.search(markup, start)) and (closed := end.search(markup, opened.end())):
         kept.append(markup[start : opened.start()])
         start = closed.end()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import lru_cache
 from typing import Any
@@ -11,7 +10,8 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 import idna
 from lxml import etree  # type: ignore[import-untyped]
 
-from conductor_ai.tools.web.page_model import Link
+from conductor_ai.tools.web import json_layout
+from conductor_ai.tools.web.page_model import MAX_LINKS, Link
 
 Element = Any  # lxml carries no types
 
@@ -19,13 +19,13 @@ INLINE = frozenset(
     "a abbr b bdi bdo big cite code del dfn em font i ins kbd label mark q s samp small span strike strong sub sup tt"  # noqa: SIM905
     " u var wbr".split()
 )
-MAX_LINKS = 300
 MAX_LINK_TEXT = 200
 _MAX_URL = 8192
 _MAX_TITLE = 500
 
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u00ad\ufdd0-\ufdef\ufffe\uffff]+")
 _REFERENCE = re.compile(r"&#(?:[xX]0*([0-9a-fA-F]{1,6})(?![0-9a-fA-F])|0*([0-9]{1,7})(?![0-9]));?")
+_ENDS = re.compile(r"<(?:(/?)script\b|/html\b[^<>]*>)", re.I)
 _SOFT_HYPHEN = 0xAD
 # A browser drops line breaks within an address; the rest would break out of a Markdown link.
 _BREAKS = re.compile(r"[\t\n\r]+")
@@ -50,14 +50,29 @@ def _without_references_to_controls(html: str) -> str:
     return _REFERENCE.sub(replaced, html)
 
 
+def _without_ends_of_the_page(html: str) -> str:
+    """At `</html>` libxml2 stops, where a browser reads on. Within a script it is only spelled."""
+    in_script = False
+
+    def replaced(tag: re.Match[str]) -> str:
+        nonlocal in_script
+        if tag[1] is not None:
+            in_script = not tag[1]
+            return tag[0]
+        return tag[0] if in_script else ""
+
+    return _ENDS.sub(replaced, html)
+
+
 def parse(html: str) -> Element | None:
     """The tree, None where there is no markup at all.
 
     At 2048 elements within each other libxml2 gives up, without raising: what follows is not in the tree.
     """
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
+    html = _without_references_to_controls(_without_ends_of_the_page(html))
     try:
-        return etree.fromstring(_without_references_to_controls(html).encode("utf-8", "replace"), parser)
+        return etree.fromstring(html.encode("utf-8", "replace"), parser)
     except etree.XMLSyntaxError:
         return None
 
@@ -131,8 +146,8 @@ def absolute(base: str, href: str) -> str | None:
     return url if len(url) <= _MAX_URL else None
 
 
-def links_of(root: Element, base: str) -> tuple[tuple[Link, ...], bool]:
-    """The first `MAX_LINKS` addresses in the order of the page, each once, and whether these are all.
+def links_of(root: Element, base: str) -> tuple[Link, ...]:
+    """The first `MAX_LINKS` addresses in the order of the page, each once.
 
     Frames and a refresh lead on as links do. An address within the page itself leads nowhere.
     """
@@ -143,13 +158,9 @@ def links_of(root: Element, base: str) -> tuple[tuple[Link, ...], bool]:
         if url is None:
             continue
         if url not in found and len(found) == MAX_LINKS:
-            return _as_links(found), False
+            break
         # The same address is often a picture first and words later.
         found[url] = found.get(url) or _shown(element)[:MAX_LINK_TEXT]
-    return _as_links(found), True
-
-
-def _as_links(found: dict[str, str]) -> tuple[Link, ...]:
     return tuple(Link(text=text, url=url) for url, text in found.items())
 
 
@@ -173,31 +184,10 @@ def _shown(element: Element) -> str:
 
 
 def json_ld_of(root: Element) -> list[str]:
-    """Every JSON-LD block: compact JSON, or the block's own text where it is not JSON."""
+    """Every JSON-LD block: without white space that says nothing, or its own text where it is not JSON."""
     blocks = []
     for script in root.iter("script"):
         if (script.get("type") or "").strip().lower().startswith("application/ld+json"):
             text = _HIDING.sub("", "".join(script.itertext())).strip()
-            blocks += [_compact(text)] if text else []
+            blocks += [json_layout.compact(text)] if text else []
     return blocks
-
-
-def _compact(text: str) -> str:
-    try:
-        data = json.loads(text, object_pairs_hook=_without_loss, parse_constant=_no_json, strict=False)
-        compact = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        compact.encode()  # half of a surrogate pair can be escaped in JSON, and be sent nowhere
-        return compact
-    except (ValueError, RecursionError):
-        return text
-
-
-def _without_loss(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) != len(pairs):
-        raise ValueError("a name given twice: one of the two would be lost")
-    return data
-
-
-def _no_json(constant: str) -> float:
-    raise ValueError(f"{constant} is not JSON")

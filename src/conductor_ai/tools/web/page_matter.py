@@ -1,21 +1,23 @@
-"""Which parts of a page are its matter. What is in doubt stays: a lost fact costs more than a few words too many.
+"""Which parts of a page are its matter. What is in doubt stays: a lost fact costs more than many words too many.
 
-Only what the page itself marks as furniture (menus, banners, footers, asides, cookie notices) can go, and only where it
-carries no fact, that is: no digit and no address. Then it goes if it is nothing but links, which the page's list of
-links holds anyway, or if trafilatura, having found most of the rest, did not count it as matter.
+Two things go, where they carry no digit and no mail address. Menus and the like, if the page itself marks them as such
+and they are nothing but links: each link in them that the page's list of links holds, with the same words. And notices
+about cookies that are marked as such, if trafilatura, having found most of the rest, did not count them as matter.
 
 trafilatura says what is matter and does not write it. Tried with 2.3.1, recall favoured: it dropped the telephone
-number of a contact footer, a third of the words of a table of dealers and the first line of an <address>; its Markdown
-broke a table with a caption, lost the language of code, and escapes underscores, so that a mail address is no longer
-that address. It took 50 to 100 ms of CPU for 2,000 elements and up to 1.2 s for 20,000.
+number of a contact footer, the names in an aside, a third of the words of a table of dealers and the first line of an
+<address>; its Markdown broke a table with a caption, lost the language of code, and escapes underscores, so that a mail
+address is no longer that address. It took 50 to 100 ms of CPU for 2,000 elements and up to 1.2 s for 20,000.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 
-from conductor_ai.tools.web.page_markup import MAX_LINK_TEXT, Element, drop, text_within
+from conductor_ai.tools.web.page_markup import Element, drop, text_within
+from conductor_ai.tools.web.page_model import Link
 
 # Above this trafilatura takes more than half a second, and a page that long is seldom mostly furniture.
 _MAX_ELEMENTS = 10_000
@@ -27,51 +29,67 @@ _MIN_MATTER_WORDS = 25
 
 _LANDMARKS = ("nav", "header", "footer", "aside")
 _ROLES = frozenset(("navigation", "banner", "contentinfo", "complementary", "search"))
-_NAMES = frozenset(
-    "nav navbar navigation breadcrumb breadcrumbs footer sidebar site-header site-footer cookie cookies"  # noqa: SIM905
-    " cookie-banner cookie-notice consent gdpr share sharing social social-links related newsletter skip-link".split()
+_MENUS = frozenset(
+    "nav navbar navigation breadcrumb breadcrumbs footer sidebar site-header site-footer share sharing social"  # noqa: SIM905
+    " social-links related skip-link".split()
+)
+# Not "cookies", which bakers have too.
+_NOTICES = frozenset(
+    "cookie-banner cookie-bar cookie-consent cookie-law cookie-notice cookie-popup cookiebar cookieconsent"  # noqa: SIM905
+    " consent-banner consent-notice gdpr gdpr-banner gdpr-consent cybotcookiebotdialog onetrust-banner-sdk".split()
 )
 _WORD = re.compile(r"\w+")
-_COPYRIGHT = re.compile(r"(?:©|\(c\)|copyright)\s*(?:(?:19|20)\d\d(?:\s*[-\u2013]\s*(?:19|20)\d\d)?)?", re.I)
+# Dashes, dots, arrows and the mark of a folded menu.
+_SEPARATORS = re.compile(
+    r"[-\s|/\\<>:,.\u2013\u2014\u2022\u2026\u2039\u203a\xab\xb7\xbb\u2190\u2192\u25b8\u25be\u25bc\u2630]*"
+)
 
 
-def drop_furniture(root: Element, *, all_links_listed: bool) -> None:
+def drop_furniture(root: Element, links: Iterable[Link]) -> None:
     """Take out of the tree what is not its matter. Addresses in it are settled, so that a mail address is text."""
-    furniture = _furniture(root)
-    words = Counter(_words(root))
-    for part in furniture:
-        words -= Counter(_words(part))
-    if words.total() < _MIN_MATTER_WORDS:
+    menus, notices = _furniture(root)
+    matter = Counter(_words(root))
+    for part in (*menus, *notices):
+        matter -= Counter(_words(part))
+    if matter.total() < _MIN_MATTER_WORDS:
         return
-    undecided = []
-    for part in furniture:
-        if _has_fact(part):
-            continue
-        if all_links_listed and _is_only_links(part):
-            drop(part)
-        elif all_links_listed or next(part.iterdescendants("a"), None) is None:
-            undecided.append(part)
-    if undecided:
-        _drop_what_trafilatura_drops(root, undecided, words)
+    listed = {link.url: link.text for link in links}
+    for menu in menus:
+        _drop_what_is_listed(menu, listed)
+    if notices:
+        _drop_what_trafilatura_drops(root, notices, matter)
 
 
-def _furniture(root: Element) -> list[Element]:
-    """The outermost marked parts."""
-    found: list[Element] = []
+def _furniture(root: Element) -> tuple[list[Element], list[Element]]:
+    """Menus of links, and notices: of those within each other the outermost."""
+    menus, notices, found = [], [], set()
     for element in root.iter(*_LANDMARKS, "div", "section", "ul", "ol", "form"):
-        if _is_marked(element) and not any(above in found for above in element.iterancestors()):
-            holds_matter = next(element.iterdescendants("main", "article", "h1", "table", "dl", "address"), None)
-            if holds_matter is None:
-                found.append(element)
-    return found
+        names = set(f"{element.get('id') or ''} {element.get('class') or ''}".lower().split())
+        is_notice = not _NOTICES.isdisjoint(names)
+        if not (is_notice or _is_menu(element, names)) or any(above in found for above in element.iterancestors()):
+            continue
+        if _holds_matter(element) or _has_fact(element):
+            continue
+        if is_notice:
+            notices.append(element)
+        elif _is_only_links(element):
+            menus.append(element)
+        else:
+            continue
+        found.add(element)
+    return menus, notices
 
 
-def _is_marked(element: Element) -> bool:
-    names = f"{element.get('id') or ''} {element.get('class') or ''}".lower().split()
-    if element.tag in _LANDMARKS or element.get("role") in _ROLES or not _NAMES.isdisjoint(names):
+def _is_menu(element: Element, names: set[str]) -> bool:
+    if element.tag in _LANDMARKS or element.get("role") in _ROLES or not _MENUS.isdisjoint(names):
         # The header of an article names its author; its menu is a menu all the same.
         return element.tag == "nav" or next(element.iterancestors("main", "article"), None) is None
     return False
+
+
+def _holds_matter(element: Element) -> bool:
+    matter = element.iterdescendants("main", "article", "h1", "table", "dl", "address", "abbr", "pre")
+    return next(matter, None) is not None or next(element.iterancestors("a"), None) is not None
 
 
 def _words(part: Element) -> list[str]:
@@ -79,15 +97,22 @@ def _words(part: Element) -> list[str]:
 
 
 def _has_fact(part: Element) -> bool:
-    text = _COPYRIGHT.sub("", " ".join(part.itertext()))
-    return "@" in text or any(char.isdigit() for char in text)
+    return any(char == "@" or char.isdigit() for text in part.itertext() for char in text)
 
 
 def _is_only_links(part: Element) -> bool:
-    linked = [text_within(link) for link in part.iter("a")]
-    if any(len(text) > MAX_LINK_TEXT for text in linked):
-        return False
-    return len(_words(part)) <= sum(len(_WORD.findall(text)) for text in linked)
+    return _SEPARATORS.fullmatch("".join(part.xpath(".//text()[not(ancestor::a)]"))) is not None
+
+
+def _drop_what_is_listed(menu: Element, listed: Mapping[str, str]) -> None:
+    """What is not listed stays: other words for an address that was listed before, or one of too many links."""
+    for link in list(menu.iter("a")):
+        text = text_within(link)
+        if text in listed.get(link.get("href"), ""):
+            item = link.getparent()
+            drop(item if item.tag == "li" and text_within(item) == text else link)
+    if not _words(menu):
+        drop(menu)
 
 
 def _drop_what_trafilatura_drops(root: Element, undecided: list[Element], matter: Counter[str]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_LINKS = 200
+"""The first ones. A menu that goes from the text goes only as far as they hold it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Link:

@@ -76,13 +76,19 @@ class PageReader:
             timeout_s: For all of it, waiting for a free process included.
         Raises: PageUnreadable, and MissingExtra where the `web` extra is not installed.
         """
+        is_our_turn = False
         try:
             async with asyncio.timeout(timeout_s) as within, self._slot():
+                is_our_turn = True
                 return await self._read(body, {"url": url, "charset": charset, "cpu_s": math.ceil(timeout_s)})
         except TimeoutError:
             if not within.expired():
                 raise
-            raise PageUnreadable(f"the page was not read within {timeout_s:g} s") from None
+            if not is_our_turn:
+                raise PageUnreadable(f"other pages were being read for {timeout_s:.3g} s: try once more") from None
+            raise PageUnreadable(
+                f"it is too hard to read within {timeout_s:.3g} s: use another page or another source"
+            ) from None
 
     def close(self) -> None:
         """End the processes, at once. A page being read is unreadable then, and so is every later one."""

@@ -13,6 +13,7 @@ from conductor_ai.tools.web.kept_pages import Reading
 from conductor_ai.tools.web.page_reader import PageReader, PageUnreadable
 
 _NO_TEXT = "The page has no readable text. It may be filled in by JavaScript, which is not run here."
+_NO_TEXT_YET = "There is no readable text in the part that was read. The page is larger than what is read of a page."
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Reader:
             answer.status,
             answer.content_type.essence,
             page.title,
-            page.content or _NO_TEXT,
+            page.content or (_NO_TEXT_YET if body.cut else _NO_TEXT),
             page.links,
             body.cut,
         )
