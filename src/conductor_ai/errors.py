@@ -93,8 +93,9 @@ class ProviderError(ConductorError):
     """The model's service gave no answer.
 
     `retry_after_s` is the wait that the service asked for, None where it named none. `answering`: a part of an answer
-    had come, so that the next attempt would be another answer, billed once more. `retryable` overrides what the class
-    says, where the service itself has said that a further attempt is no use.
+    had come, so that the next attempt would be another answer, billed once more. `sent` is False where the request
+    never left this process. `retryable` overrides what the class says, where the service itself has said that a further
+    attempt is no use.
     """
 
     code = "provider_error"
@@ -111,9 +112,11 @@ class ProviderError(ConductorError):
         hint: str | None = None,
         retry_after_s: float | None = None,
         answering: bool | None = None,
+        sent: bool = True,
         retryable: bool | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
+        self.sent = sent
         self.provider = provider
         self.model = model
         self.status = status
@@ -123,6 +126,11 @@ class ProviderError(ConductorError):
             self.answering = answering
         if retryable is not None:
             self.retryable = retryable
+
+    @property
+    def may_be_billed(self) -> bool:
+        """Whether the call that failed may cost something: a refusal does not, an answer that was lost may."""
+        return self.sent and (self.answering or self.status in (None, 200))
 
 
 class KeyRefused(ProviderError):

@@ -3,76 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from conductor_ai.agents.runner import AgentRunner
 from conductor_ai.errors import InvalidInput, MissingKey
-from conductor_ai.schemas.events import Event, EventType
+from conductor_ai.schemas.events import EventType
 from conductor_ai.schemas.session import SessionStatus
-from conductor_ai.settings import Settings
-from conductor_ai.tools.registry import ToolRegistry
-from conductor_ai.wiring import Runtime, open_runtime
-from tests.agents.conftest import TASK, Tool, answering
+from tests.agents.conftest import TASK
+from tests.agents.house import CLAUDE, DEEPSEEK, FLASH, GONE, SIGNED, TOOL_USE, House, down, opened_house
 from tests.providers.wires import ANTHROPIC, GEMINI, OPENROUTER
-from tests.servers import FakeAnthropic, FakeGemini, FakeOpenRouter, ProviderServer
 from tests.servers import anthropic as anthropic_server
-from tests.servers.provider_server import KEY
-
-CLAUDE, FLASH, DEEPSEEK = "claude-sonnet-4-5-20250929", "gemini-3.8-flash", "deepseek/deepseek-chat-v3"
-SIGNED = {"type": "thinking", "thinking": "Let me look.", "signature": "c2lnbmVk"}
-NOW = {"retry-after": "0"}
-
-
-class House:
-    """Three providers on loopback, over one home."""
-
-    def __init__(self, home: Path, stack: AsyncExitStack) -> None:
-        self._home, self._stack = home, stack
-        self.runtime: Runtime
-        self.claude, self.flash, self.deepseek = FakeAnthropic(), FakeGemini(), FakeOpenRouter()
-
-    async def runner(self, *models: str, **options: Any) -> AgentRunner:
-        settings = Settings(
-            conductor_home=self._home,
-            anthropic_api_key=SecretStr(KEY),
-            google_api_key=SecretStr(KEY),
-            openrouter_api_key=SecretStr(KEY),
-            anthropic_base_url=self.claude.url,
-            gemini_base_url=self.flash.url,
-            openrouter_base_url=self.deepseek.url,
-        )
-        self.runtime = await self._stack.enter_async_context(open_runtime(settings))
-        registry = ToolRegistry()
-        registry.register(Tool("look", answering({"found": 3})))
-        return AgentRunner(models=models, tools=["look"], registry=registry, runtime=self.runtime, **options)
-
-    async def events(self, session_id: str) -> list[Event]:
-        return await self.runtime.store.events(session_id, "default")
-
-    async def switches(self, session_id: str) -> list[tuple[str, str, str]]:
-        events = [event for event in await self.events(session_id) if event.type is EventType.MODEL_SWITCHED]
-        return [(one.payload["from_model"], one.payload["to_model"], one.payload["code"]) for one in events]
+from tests.servers import gemini as gemini_server
 
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with AsyncExitStack() as stack:
-        house = House(tmp_path / "home", stack)
-        for server in (house.claude, house.flash, house.deepseek):
-            await stack.enter_async_context(server)
+    async with opened_house(tmp_path) as house:
         yield house
-
-
-def down(server: ProviderServer, status: int = 503, times: int = 4) -> None:
-    """As many refusals as a call has attempts, each to be repeated at once."""
-    for _ in range(times):
-        server.will_answer(status, {"error": {"message": "overloaded", "code": status, "status": "X"}}, NOW)
 
 
 async def test_a_session_goes_through_three_providers_in_the_middle_of_its_tool_cycles(house: House) -> None:
@@ -193,3 +144,71 @@ async def test_models_are_checked_before_anything_is_stored(house: House) -> Non
     with pytest.raises(MissingKey, match="LOCAL_LLM_BASE_URL"):
         await runner.run(TASK)
     assert await house.runtime.store.sessions("default") == []
+
+
+async def test_its_own_turns_go_back_as_they_were_also_where_it_took_over_after_a_resume(house: House) -> None:
+    house.claude.will_answer(body=anthropic_server.reply([TOOL_USE], "tool_use"))
+    session = await (await house.runner(CLAUDE, FLASH, limits={"max_steps": 1})).run(TASK)
+    down(house.claude, 529)
+    signed = {"functionCall": {"name": "look", "args": {}}, "thoughtSignature": "R0VNU0lH"}
+    house.flash.will_answer(body=gemini_server.reply([signed]))
+    house.flash.will_answer(body=GEMINI.says("Three."))
+
+    session = await (await house.runner(CLAUDE, FLASH)).resume(session.session_id, limits={"max_steps": 9})
+
+    assert session.final_answer == "Three.", session.error
+    assert b"R0VNU0lH" in house.flash.requests[-1].raw
+
+
+async def test_thinking_of_another_model_of_the_same_provider_stays_out(house: House) -> None:
+    later = {**SIGNED, "signature": "bGF0ZXI="}
+    house.claude.will_answer(body=anthropic_server.reply([SIGNED, TOOL_USE], "tool_use"))
+    down(house.claude, 529)
+    house.claude.will_answer(body=anthropic_server.reply([later, {**TOOL_USE, "id": "toolu_2"}], "tool_use"))
+    house.claude.will_answer(body=ANTHROPIC.says("Three."))
+
+    session = await (await house.runner(CLAUDE, "claude-sonnet-5-5")).run(TASK)
+
+    assert session.final_answer == "Three.", session.error
+    last = house.claude.requests[-1].raw
+    assert (b"c2lnbmVk" in last, b"bGF0ZXI=" in last) == (False, True)
+
+
+async def test_an_answer_that_is_none_goes_to_the_next_model(house: House) -> None:
+    house.flash.will_answer(body=gemini_server.reply([], "MALFORMED_FUNCTION_CALL"))
+    house.claude.will_answer(body=ANTHROPIC.says("Hi."))
+
+    session = await (await house.runner(FLASH, CLAUDE)).run(TASK)
+
+    assert (session.final_answer, await house.switches(session.session_id)) == (
+        "Hi.",
+        [(FLASH, CLAUDE, "malformed_reply")],
+    )
+
+
+async def test_when_all_were_down_a_resume_comes_back_to_the_first(house: House) -> None:
+    down(house.claude, 529)
+    down(house.flash)
+    session = await (await house.runner(CLAUDE, FLASH)).run(TASK)
+    assert session.status is SessionStatus.FAILED
+    house.claude.will_answer(body=ANTHROPIC.says("Hi."))
+    down(house.flash)
+
+    session = await (await house.runner(CLAUDE, FLASH)).resume(session.session_id)
+
+    assert session.final_answer == "Hi.", session.error
+
+
+async def test_a_successor_keeps_the_place_of_the_model_that_is_gone(house: House) -> None:
+    house.flash.will_answer(401, {"error": {"message": "no", "code": 401}})
+    house.claude.will_answer(404, GONE)
+    house.claude.will_answer(body=anthropic_server.reply([TOOL_USE], "tool_use"))
+    session = await (await house.runner(FLASH, CLAUDE, limits={"max_steps": 1})).run(TASK)
+    down(house.claude, 529)
+    house.flash.will_answer(401, {"error": {"message": "no", "code": 401}})
+
+    session = await (await house.runner(FLASH, CLAUDE)).resume(session.session_id, limits={"max_steps": 5})
+
+    assert session.status is SessionStatus.FAILED
+    asked = [seen.json["model"] for seen in house.claude.requests]
+    assert asked == [CLAUDE, *["claude-sonnet-5-5"] * 5]

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conductor_ai.agents.streaming import Feed
-from conductor_ai.providers.scripted import Line, Moment, call, say
+from conductor_ai.providers.scripted import call, say
 from conductor_ai.schemas.session import SessionStatus
 from tests.agents.conftest import TASK, Bench, Gate, Tool, answering
+from tests.agents.house import FLASH, House, opened_house
 from tests.conftest import fail_after
+from tests.providers.wires import GEMINI
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with opened_house(tmp_path) as house:
+        yield house
+
 
 LONG = "All work and no play makes a dull agent. " * 40
 
@@ -74,11 +85,12 @@ async def test_a_reader_that_pauses_holds_the_next_piece_up() -> None:
         await waiting
 
 
-async def test_without_a_watcher_nothing_is_streamed(bench: Bench) -> None:
-    def script(moment: Moment) -> Line:
-        return Line("Hi.")
+async def test_only_a_session_that_is_watched_is_streamed(house: House) -> None:
+    runner = await house.runner(FLASH)
+    for watcher in (None, lambda item: None):
+        house.flash.will_answer(body=GEMINI.says("Hi."))
+        session = await runner.run(TASK, on_event=watcher)
+        assert session.final_answer == "Hi.", session.error
 
-    runner = await bench.runner(script)
-    session = await runner.run(TASK)
-
-    assert session.final_answer == "Hi."
+    asked = [seen.path.rpartition(":")[2] for seen in house.flash.requests]
+    assert asked == ["generateContent", "streamGenerateContent"]

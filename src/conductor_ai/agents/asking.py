@@ -73,7 +73,7 @@ class CallApprover:
             await log.durable()
             return True
         self.too_late = self.too_late or self._grants.too_late(request.action)
-        if self._open_call.to_ask is None:
+        if self._open_call.to_ask is None and self.too_late is None:
             self._open_call.to_ask = {
                 "approval_id": new_id(),
                 "step_no": step_no,

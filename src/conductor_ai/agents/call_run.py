@@ -48,7 +48,6 @@ async def run_call(log: SessionLog, toolset: Toolset, sink: SessionSink, open_ca
             log.commit()
         raise
     if approver.too_late is not None:
-        open_call.to_ask = None
         done = unknown_outcome(step_no, call, approver.too_late)
     if open_call.to_ask is not None:
         if facts:

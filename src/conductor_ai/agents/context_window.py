@@ -94,7 +94,7 @@ def give_up_newest(prompt: Prompt, *, step_no: int, context_window: int) -> Cont
     """What leaves the prompt after its provider has called it too long, whatever the estimate says: all results, the
     newest too, and all old steps. None where there is nothing of either."""
     results = prompt.newest_results()
-    if results is None:
+    if results is None or not prompt.results_could_shrink():
         return None
     return {
         "step_no": step_no,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from http import HTTPStatus
+from dataclasses import replace
 from typing import Any
 
 from conductor_ai.agents import answers, limits
@@ -28,6 +28,7 @@ from conductor_ai.schemas.agent_session import AgentSession
 from conductor_ai.schemas.costs import CallCost
 from conductor_ai.schemas.events import (
     ApprovalRequested,
+    ContextTrimmed,
     EventType,
     ModelSwitched,
     SessionFailed,
@@ -129,7 +130,7 @@ class Drive:
 
     async def finish_cancel(self) -> StepResult:
         reserve, self._reserve = self._reserve, None
-        await cancel(self.log, "another process", None if reserve is None else reserve.lost_usd(with_this=True))
+        await cancel(self.log, "another process", None if reserve is None else reserve.lost_usd())
         return StepResult(self.log.state, StepType.CANCELLED, "cancelled")
 
     async def _step_or_stop(self) -> StepResult:
@@ -149,6 +150,7 @@ class Drive:
             raise
 
     def _asked_to_end(self) -> bool:
+        """A method: it may change while a step waits, which a type checker that has seen it once does not expect."""
         return self.log.cancel_requested
 
     def refresh(self) -> None:
@@ -170,12 +172,12 @@ class Drive:
             self._make_room()
             try:
                 response = await self._call_model()
+                if not state.open_calls:
+                    return await self._answered(response)
             except ProviderError as error:
                 if not self._make_all_room(error) and not await self._switch_model(error):
                     raise
                 return await self._step()  # within the limits, which may be those of another model now
-            if not state.open_calls:
-                return await self._answered(response)
         return await self._answer_calls()
 
     def _make_room(self) -> None:
@@ -201,7 +203,8 @@ class Drive:
         trimmed = give_up_newest(state.prompt, step_no=state.step_no + 1, context_window=window)
         if trimmed is None:
             return False
-        self._interruptible = self._reserve = None
+        self._settle_failed(trimmed, error)
+        self._interruptible = None
         self.log.stage(EventType.CONTEXT_TRIMMED, trimmed)
         self.log.commit()
         return True
@@ -213,7 +216,7 @@ class Drive:
         reserve = self._reserve = Reserve.of(state, model.info, len(model.head))
         started = time.perf_counter()
         self._interruptible = asyncio.current_task()
-        response, attempts = await call_model(log, model, step_no, self._retry_budget, reserve)
+        response, attempts = await call_model(log, model, step_no, self._budget(), reserve)
         self._interruptible = None
         duration_ms = (time.perf_counter() - started) * 1000
         payload = answers.model_completed(model.info, step_no, response, duration_ms, attempts)
@@ -225,6 +228,14 @@ class Drive:
         self._reserve = None
         log.stage(EventType.MODEL_COMPLETED, payload)
         return response
+
+    def _budget(self) -> RetryBudget:
+        """What a call may spend on attempts: no wait goes beyond the segment's deadline."""
+        deadline_s = self.log.state.config.limits.deadline_s
+        if deadline_s is None:
+            return self._retry_budget
+        left_s = max(0.0, deadline_s - (time.monotonic() - self._segment_started))
+        return replace(self._retry_budget, total_s=min(self._retry_budget.total_s, left_s))
 
     async def _switch_model(self, error: ProviderError) -> bool:
         """Go over to the model that follows in the session's order, and tell it the history in its own words."""
@@ -308,7 +319,7 @@ class Drive:
 
     async def _pause(self, pause: Pause) -> StepResult:
         payload: SessionPaused = {"reason": pause.reason.value, "detail": pause.detail}
-        if self._reserve is not None and (lost_usd := self._reserve.lost_usd(with_this=True)) is not None:
+        if self._reserve is not None and (lost_usd := self._reserve.lost_usd()) is not None:
             payload["unsettled_usd"] = lost_usd
         self.log.stage(EventType.SESSION_PAUSED, payload)
         await self.log.durable()
@@ -329,9 +340,10 @@ class Drive:
         await self.log.durable()
         return StepResult(self.log.state, StepType.FAILED, str(error))
 
-    def _settle_failed(self, payload: SessionFailed | ModelSwitched, error: ProviderError) -> None:
+    def _settle_failed(self, payload: SessionFailed | ModelSwitched | ContextTrimmed, error: ProviderError) -> None:
         """A refusal costs nothing; an answer that was cut off on its way may have been billed."""
-        may_be_billed = error.answering or error.status in (None, HTTPStatus.OK)
-        if self._reserve is not None and (lost_usd := self._reserve.lost_usd(with_this=may_be_billed)) is not None:
+        if self._reserve is None:
+            return
+        if (lost_usd := self._reserve.lost_usd(with_this=error.may_be_billed)) is not None:
             payload["unsettled_usd"] = lost_usd
         self._reserve = None

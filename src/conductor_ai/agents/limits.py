@@ -56,6 +56,8 @@ class Reserve:
         self.attempt_usd = attempt_usd
         self._left_usd = left_usd
         self._lost = 0
+        self.under_way = False
+        """Whether an attempt is being made now."""
 
     @classmethod
     def of(cls, state: SessionState, model: ModelInfo, head_bytes: int) -> Reserve | None:
@@ -76,9 +78,9 @@ class Reserve:
         self._lost += 1
         return True
 
-    def lost_usd(self, *, with_this: bool) -> str | None:
-        """What attempts may have cost that did not say; `with_this`: the newest is one of them."""
-        count = self._lost + with_this
+    def lost_usd(self, *, with_this: bool | None = None) -> str | None:
+        """What attempts may have cost that did not say. `with_this`: the newest is one; None: if it is under way."""
+        count = self._lost + (self.under_way if with_this is None else with_this)
         return money_text(self.attempt_usd * count) if count else None
 
 

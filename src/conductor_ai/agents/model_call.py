@@ -33,23 +33,32 @@ async def call_model(
 
     def tell(retry: Retry) -> None:
         nonlocal attempts
-        # One that ended before anything was said may have been answered, and billed, all the same.
-        if reserve is not None and retry.error.status is None and not reserve.lose():
-            raise retry.error
+        if reserve is not None:
+            reserve.under_way = False
+            # One that ended before anything was said may have been answered, and billed, all the same.
+            if retry.error.may_be_billed and not reserve.lose():
+                raise retry.error
         attempts += 1
         facts = {"step_no": step_no, "attempt": retry.attempt, "wait_s": retry.wait_s, "message": str(retry.error)}
         log.tell_live("model.retrying", facts)
 
+    async def whole() -> ModelResponse:
+        if reserve is not None:
+            reserve.under_way = True
+        return await model.provider.complete(request)
+
+    async def begun() -> tuple[Delta | ModelResponse, _Stream]:
+        if reserve is not None:
+            reserve.under_way = True
+        stream = model.provider.stream(request)
+        return await anext(stream), stream
+
     if not log.watched:
-        return Called(await retrying(lambda: model.provider.complete(request), budget, tell), attempts)
+        return Called(await retrying(whole, budget, tell), attempts)
     # Once a part of the answer was seen it is not asked for again: the second one would be another answer.
-    item, stream = await retrying(lambda: _begun(model.provider.stream(request)), budget, tell)
+    item, stream = await retrying(begun, budget, tell)
     async with aclosing(stream):
         while not isinstance(item, ModelResponse):
             await log.tell_piece(step_no, item)
             item = await anext(stream)
     return Called(item, attempts)
-
-
-async def _begun(stream: _Stream) -> tuple[Delta | ModelResponse, _Stream]:
-    return await anext(stream), stream

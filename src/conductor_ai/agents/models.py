@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
-from conductor_ai.errors import ProviderError, RequestRefused
+from conductor_ai.errors import ProviderError, RequestRefused, UsageError
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.providers.base import Provider
 from conductor_ai.providers.retries import may_fall_back
@@ -19,6 +19,26 @@ class ReadyModel(NamedTuple):
     info: ModelInfo
     provider: Provider
     head: bytes
+
+
+def others_than(in_use: str, order: Sequence[str], find: Callable[[str], ModelInfo]) -> list[str]:
+    """The models that may follow the one in use: those after it in the order, then those before it, which may be well
+    again when a session is resumed. A successor stands in the place of the model that is gone.
+
+    Args:
+        find: Raises UsageError for a model that cannot be used now.
+    """
+
+    def stands_for(model_id: str) -> bool:
+        try:
+            return find(model_id).successor == in_use
+        except UsageError:
+            return False
+
+    for place, model_id in enumerate(order):
+        if model_id == in_use or stands_for(model_id):
+            return [*order[place + 1 :], *order[:place]]
+    return list(order)
 
 
 class Lineup:

@@ -103,6 +103,14 @@ class Prompt:
         """The newest step whose results stand in the prompt in full; None where none do."""
         return next(reversed(self._replies), None)
 
+    def results_could_shrink(self) -> bool:
+        """Whether pointers would be shorter than the results that stand in the prompt, in one step at least."""
+        sizes = {-mark: len(turn) for mark, turn in zip(self._marks, self.turns, strict=True) if mark < 0}
+        return any(
+            sizes[step_no] > sum(len(reply.content) + _WIRE_BYTES for reply in replies)
+            for step_no, replies in self._replies.items()
+        )
+
     def old_steps(self) -> Iterator[OldResults]:
         """The steps that could be left out whole, oldest first; the newest with replies is not among them."""
         newest = max((-mark for mark in self._marks), default=0)

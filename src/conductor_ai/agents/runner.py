@@ -8,13 +8,14 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from conductor_ai.agents import limits as limit_checks
 from conductor_ai.agents.closing import close_open_calls
 from conductor_ai.agents.drive import Drive, StepResult
-from conductor_ai.agents.models import Lineup, ReadyModel
+from conductor_ai.agents.models import Lineup, ReadyModel, others_than
 from conductor_ai.agents.session_log import OnEvent, SessionLog
 from conductor_ai.agents.session_state import SessionConfig
 from conductor_ai.agents.state import StateManager
@@ -120,7 +121,7 @@ class AgentRunner:
         """
         session = await self.start_session(messages, org_id)
         drive = self._claimed(session.session_id)
-        async with aclosing(follow(drive.log, self.drive(session.session_id))) as items:
+        async with aclosing(follow(drive.log, partial(self.drive, session.session_id))) as items:
             async for item in items:
                 yield item
 
@@ -325,12 +326,8 @@ class AgentRunner:
             except UsageError:
                 return None
 
-        order = (config.model, *config.fallbacks)
-        in_use = log.state.model
-        others = order[order.index(in_use) + 1 :] if in_use in order else config.fallbacks
-        drive = Drive(
-            log, toolset, Lineup(model, others, ready), cost_usd=runtime.cost_usd, retry_budget=runtime.retry_budget
-        )
+        lineup = Lineup(model, others_than(model.info.id, (config.model, *config.fallbacks), runtime.model), ready)
+        drive = Drive(log, toolset, lineup, cost_usd=runtime.cost_usd, retry_budget=runtime.retry_budget)
         log.on_event = on_event
         self._drives[log.session_id] = drive
         self._views[log.session_id] = drive.view

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from conductor_ai.agents import recording
 from conductor_ai.agents.prompt import EncodeTurn
-from conductor_ai.agents.session_state import SessionState
+from conductor_ai.agents.session_state import SessionConfig, SessionState
 from conductor_ai.observability.redaction import Redactor
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.approvals import ApprovalRecord
@@ -202,11 +202,12 @@ class SessionLog:
         """Build the prompt anew, for another model. What is staged is stored first."""
         await self.durable()
         events = await self._manager.store.events(self.session_id, self.state.config.org_id)
-        state = SessionState(self.state.config, encode_turn, own_turns_of=model)
+        first = SessionConfig.from_payload(events[0].payload)
+        state = SessionState(first, encode_turn, own_turns_of=model)
         for event in events:
             state.apply(event.type, event.payload)
-        self.state.prompt = state.prompt
-        self.state.prompt.forget_bills()
+        state.prompt.forget_bills()
+        self.state.take_prompt_of(state)
 
     async def record(self, entries: list[AuditEntry], executions: list[ToolExecutionRow]) -> None:
         """Audit rows without an event, for code that a tool calls; returns once they are durable."""

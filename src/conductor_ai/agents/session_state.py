@@ -164,6 +164,10 @@ class SessionState:
         _APPLY[event_type](self, payload)
         self.seq += 1
 
+    def take_prompt_of(self, other: SessionState) -> None:
+        """Go on with the prompt of the same log as it was told to another model."""
+        self.prompt, self._own_turns_of = other.prompt, other._own_turns_of
+
     def waiting_for(self) -> list[OpenCall]:
         """Calls that a person has not decided yet."""
         calls = self.open_calls.values()
@@ -228,6 +232,7 @@ class SessionState:
 
     def _context_trimmed(self, payload: dict[str, Any]) -> None:
         self.prompt.trim(payload["results_through"], payload["steps_through"], payload["prompt_tokens_after"])
+        self._unsettled(payload)
 
     def _approval_requested(self, payload: dict[str, Any]) -> None:
         self._become(SessionStatus.WAITING_APPROVAL)

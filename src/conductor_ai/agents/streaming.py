@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 from conductor_ai.agents.session_log import SessionLog
 
 _PIECES_AHEAD = 64
+_logger = logging.getLogger(__name__)
 
 
 class Feed:
@@ -47,19 +49,19 @@ class Feed:
         return self._items.popleft()
 
 
-async def follow(log: SessionLog, driving: Coroutine[Any, Any, object]) -> AsyncGenerator[dict[str, Any]]:
+async def follow(log: SessionLog, driving: Callable[[], Coroutine[Any, Any, object]]) -> AsyncGenerator[dict[str, Any]]:
     """What happens in the session of `log` while `driving` drives it, from the log's first event on.
 
     A reader that leaves early (`aclose`) interrupts the session: it is paused then. Raises: what `driving` raises.
     """
-    feed = Feed()
-    told = [event.to_dict() for event in await log.stored(0, log.state.seq)]
+    feed, stored = Feed(), log.state.seq
     log.on_event, log.on_piece = feed.put, feed.room
-    task = asyncio.ensure_future(driving)
+    task = asyncio.create_task(driving())
     task.add_done_callback(lambda _: feed.close())
     try:
-        for event in told:
-            yield event
+        await asyncio.sleep(0)  # the drive has begun before anybody can leave: so it can be interrupted, and pause
+        for event in await log.stored(0, stored):
+            yield event.to_dict()
         while (item := await feed.next()) is not None:
             yield item
         await task
@@ -68,3 +70,5 @@ async def follow(log: SessionLog, driving: Coroutine[Any, Any, object]) -> Async
         if not task.done():
             task.cancel()
             await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.debug("the drive of session %s ended: %s", log.session_id, error)

@@ -86,6 +86,7 @@ class Failures:
             provider=self.provider,
             model=model,
             hint=f"check the network, and {self.url_variable} if it is set",
+            sent=not isinstance(exc, aiohttp.ClientConnectorError),
         )
 
     def refusal(
@@ -158,6 +159,7 @@ class Failures:
             model=model,
             hint=_LATER,
             answering=answering,
+            sent=not isinstance(exc, aiohttp.ConnectionTimeoutError),
         )
 
     def _kind(self, status: int, words: str, *, by_words: bool) -> tuple[type[ProviderError], str]:

@@ -17,7 +17,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from conductor_ai.errors import InvalidInput, MalformedReply
+from conductor_ai.errors import InvalidInput, MalformedReply, ProviderError
 from conductor_ai.providers.assembly import Assembly, AssemblyMaker, deltas_of
 from conductor_ai.providers.base import ModelRequest
 from conductor_ai.providers.failures import Failures, Timeouts
@@ -40,6 +40,9 @@ STREAMED_END = b'],"stream":true}'
 
 Reader = Callable[[dict[str, Any], Mapping[str, str], str], ModelResponse]
 """Turns a reply's JSON object, its headers and the model that was asked into our words."""
+
+_PARTS_OF_AN_ANSWER = ("choices", "candidates", "content", "usage", "usageMetadata")
+"""Where one of these stands beside an error, a model had begun: what it did is billed."""
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError)
 """What reading JSON of another shape than promised ends in: a missing field, or one of another kind."""
@@ -150,9 +153,13 @@ class ProviderHTTP:
                 self._bound_silence(reply)
                 assembly = assemble(headers, model)
                 stream = _Stream(reply, model, assembly, SSEParser(), self._timeouts.progress_s)
-                while not assembly.ended and (chunk := await self._chunk(stream)):
-                    for delta in self._deltas(stream, chunk):
-                        yield delta
+                try:
+                    while not assembly.ended and (chunk := await self._chunk(stream)):
+                        for delta in self._deltas(stream, chunk):
+                            yield delta
+                except ProviderError as error:
+                    error.answering = error.answering or stream.begun
+                    raise
                 await _read_to_the_end(reply)
                 response, at_once = self._whole(stream, headers, read), not stream.begun
         if at_once:
@@ -195,6 +202,9 @@ class ProviderHTTP:
             raise self.failures.malformed("the body is not a JSON object", model, 200)
         try:
             return read(data, headers, model)
+        except ProviderError as error:
+            error.answering = error.answering or any(data.get(name) for name in _PARTS_OF_AN_ANSWER)
+            raise
         except _UNREADABLE as exc:
             raise self._unreadable(exc, model) from exc
 

@@ -172,6 +172,7 @@ class ContextTrimmed(TypedDict):
     prompt_tokens_before: int
     prompt_tokens_after: int
     context_window: int
+    unsettled_usd: NotRequired[str]
 
 
 class ApprovalRequested(TypedDict):
