@@ -202,6 +202,7 @@ def default_model(settings: Settings, catalog: Catalog, *, today: date | None = 
     raise MissingKey(
         "no model can be reached: no key is set",
         hint="set ANTHROPIC_API_KEY, OPENROUTER_API_KEY or GOOGLE_API_KEY (in .env or the environment), "
+        "use a server of your own (LOCAL_LLM_BASE_URL and CONDUCTOR_MODEL=local/<name>), "
         "or see it work without a key: conductor demo",
     )
 

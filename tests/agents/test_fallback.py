@@ -138,6 +138,8 @@ async def test_models_are_checked_before_anything_is_stored(house: House) -> Non
         await house.runner(CLAUDE, CLAUDE)
     with pytest.raises(InvalidInput, match="several in the order"):
         await house.runner()
+    with pytest.raises(InvalidInput, match="one of the two"):
+        AgentRunner(CLAUDE, models=[FLASH])
     with pytest.raises(InvalidInput, match="list of names"):
         AgentRunner(models="demo/scripted")
     runner = await house.runner(CLAUDE, "local/none")

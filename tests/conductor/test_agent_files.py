@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from conductor_ai.conductor import StartRequest
 from conductor_ai.conductor.agent_files import MAX_BYTES, AgentSpec, find_agent, load_agents
-from conductor_ai.errors import InvalidInput, UnknownAgent
+from conductor_ai.errors import InvalidInput, MissingKey, UnknownAgent
 from conductor_ai.schemas.events import EventType
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.settings import Settings
@@ -367,6 +367,8 @@ async def test_agents_are_read_when_somebody_asks(clerk: Path) -> None:
         ({"agent": "broken"}, InvalidInput, "agent broken cannot be used"),
         ({"agent": "clerk", "limits": {"max_setps": 1}}, InvalidInput, "unknown limit 'max_setps'"),
         ({"agent": "clerk", "limits": "none"}, InvalidInput, "limits must be an object"),
+        ({"models": ["demo/scripted", "claude-sonnet-5-5"]}, MissingKey, "ANTHROPIC_API_KEY"),
+        ({"models": ["demo/scripted", "demo/scripted"]}, InvalidInput, "is named twice"),
     ],
 )
 async def test_what_cannot_be_is_refused_by_start_and_by_plan(

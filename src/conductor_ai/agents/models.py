@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
-from conductor_ai.errors import ProviderError, RequestRefused, UsageError
+from conductor_ai.errors import InvalidInput, ProviderError, RequestRefused, UsageError
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.providers.base import Provider
 from conductor_ai.providers.retries import may_fall_back
@@ -19,6 +19,15 @@ class ReadyModel(NamedTuple):
     info: ModelInfo
     provider: Provider
     head: bytes
+
+
+def check_order(model_ids: Sequence[str]) -> None:
+    """Raises: InvalidInput unless there is one model, or several different ones."""
+    if not model_ids:
+        raise InvalidInput("no model is named: name one, or several in the order in which they may take over")
+    twice = [model_id for model_id in model_ids if list(model_ids).count(model_id) > 1]
+    if twice:
+        raise InvalidInput(f"{twice[0]} is named twice: of several in the order in which they take over, each once")
 
 
 def others_than(in_use: str, order: Sequence[str], find: Callable[[str], ModelInfo]) -> list[str]:

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from conductor_ai.agents import limits as limit_checks
 from conductor_ai.agents.closing import close_open_calls
 from conductor_ai.agents.drive import Drive, StepResult
-from conductor_ai.agents.models import Lineup, ReadyModel, others_than
+from conductor_ai.agents.models import Lineup, ReadyModel, check_order, others_than
 from conductor_ai.agents.session_log import OnEvent, SessionLog
 from conductor_ai.agents.session_state import SessionConfig
 from conductor_ai.agents.state import StateManager
@@ -89,8 +89,9 @@ class AgentRunner:
         if isinstance(tools, str) or isinstance(pre_approved, str) or isinstance(models, str):
             raise InvalidInput("tools and models are each a list of names, not one text", hint='tools=["find_dealers"]')
         self._models = (*([] if model is None else [model]), *models)
-        if (model is not None and models) or not self._models or len(set(self._models)) != len(self._models):
-            raise InvalidInput("name one model, or as models=[...] several in the order in which they may take over")
+        if model is not None and models:
+            raise InvalidInput("model and models: name one of the two")
+        check_order(self._models)
         registry = global_registry if registry is None else registry
         self._toolset = Toolset(registry.get_tool(name) for name in tools)
         self._tools = tuple(tools)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from conductor_ai.agents.limits import max_output_tokens, require_price
+from conductor_ai.agents.models import check_order
 from conductor_ai.agents.tool_calls import Toolset
 from conductor_ai.conductor.agent_files import AgentSpec
 from conductor_ai.errors import InvalidInput, UnknownTool
@@ -62,13 +63,16 @@ def tool_names(request: StartRequest, registry: ToolRegistry) -> list[str]:
     return names
 
 
-def plan(request: StartRequest, model: ModelInfo, registry: ToolRegistry) -> dict[str, Any]:
-    """What starting `request` (its agent's values filled in) on `model` would do, as JSON data; calls nothing, stores
+def plan(request: StartRequest, models: Sequence[ModelInfo], registry: ToolRegistry) -> dict[str, Any]:
+    """What starting `request` (its agent's values filled in) on `models` would do, as JSON data; calls nothing, stores
     nothing, refuses what `start` refuses. `first_call_at_most_usd` counts a token for each byte of the prompt and the
-    longest answer allowed."""
+    longest answer allowed, of the first model."""
     _, messages = parse_messages(request.messages)
     limits = Limits.of(request.limits)
-    require_price(model, limits)
+    check_order([model.id for model in models])
+    for each in models:
+        require_price(each, limits)
+    model = models[0]
     names = tool_names(request, registry)
     tools = [registry.get_tool(name).definition for name in names]
     conversation = [{"role": message.role.value, "content": message.content} for message in messages]
@@ -80,6 +84,7 @@ def plan(request: StartRequest, model: ModelInfo, registry: ToolRegistry) -> dic
     return {
         "agent": request.agent,
         "model": model.id,
+        "fallbacks": [after.id for after in models[1:]],
         "provider": model.provider.value,
         "usd_per_million_tokens": price and {"input": str(price.input), "output": str(price.output)},
         "first_call_at_most_usd": None if bound is None else money_text(bound),

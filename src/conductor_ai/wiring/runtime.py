@@ -132,11 +132,12 @@ def plan_run(
     if request.agent is not None:
         request = with_agent(request, find_agent(load_agent_files(settings, agents_dir), request.agent))
     catalog = Catalog.load(settings.models_file)
-    first = request.model or next(iter(request.models), None)
-    model = catalog.get_model(first) if first else default_model(settings, catalog)
-    require_key(model, settings)
+    ids = request.models or ([request.model] if request.model else [])
+    models = [catalog.get_model(model_id) for model_id in ids] or [default_model(settings, catalog)]
+    for model in models:
+        require_key(model, settings)
     registry, _ = load_tools(settings, plugins_dir)
-    return plan(request, model, registry)
+    return plan(request, models, registry)
 
 
 _Opening = tuple[AsyncIterator[Runtime], "asyncio.Future[Runtime]"]
