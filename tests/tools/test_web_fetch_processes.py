@@ -17,6 +17,8 @@ from tests.tools.web.sites import CERTIFICATE, Answer, Seen, Site, http, never, 
 
 ROOT = Path(__file__).parents[2]
 MAX_GROWTH_BYTES = 32 * 2**20
+MAX_GAP_CPU_S = 0.25
+"""On an idle machine the gaps are 0.01 to 0.05 s; what these tests guard against stood still for more than a second."""
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
 
@@ -71,7 +73,7 @@ async def test_a_gibibyte_in_a_mebibyte_of_gzip_takes_little_memory_and_holds_up
         async with serving(answers) as site, fail_after(120):
             seen = await fetch_in_a_process(site, f"http://shop.example.com{path}")
         assert seen["growth_bytes"] < MAX_GROWTH_BYTES
-        assert seen["largest_gap_s"] < 0.1
+        assert seen["largest_gap_cpu_s"] < MAX_GAP_CPU_S
 
 
 @linux_only
@@ -85,7 +87,7 @@ async def test_large_texts_of_broken_bytes_and_large_json_hold_up_nobody() -> No
     async with serving(answers) as site, fail_after(120):
         text = await fetch_in_a_process(site, "http://shop.example.com/bytes")
         data = await fetch_in_a_process(site, *["http://shop.example.com/json"] * 12)
-    assert text["largest_gap_s"] < 0.1 and data["largest_gap_s"] < 0.1
+    assert text["largest_gap_cpu_s"] < MAX_GAP_CPU_S and data["largest_gap_cpu_s"] < MAX_GAP_CPU_S
     assert data["growth_bytes"] < MAX_GROWTH_BYTES
 
 
@@ -100,7 +102,7 @@ async def test_two_hundred_fetches_to_stalled_servers_take_little_memory_and_hol
     for seen in (one_host, all_hosts):
         assert all(answer["error"].startswith("no whole page within 3 s") for answer in seen["answers"])
         assert seen["growth_bytes"] < MAX_GROWTH_BYTES
-        assert seen["largest_gap_s"] < 0.1
+        assert seen["largest_gap_cpu_s"] < MAX_GAP_CPU_S
 
 
 @linux_only
@@ -129,4 +131,4 @@ async def test_slow_and_oversized_answers_take_little_memory_and_hold_up_nobody(
         seen = await fetch_in_a_process(site, *urls, timeout_s=1.0)
     assert [answer["success"] for answer in seen["answers"]] == [True, False, False, False, True, False]
     assert seen["growth_bytes"] < MAX_GROWTH_BYTES
-    assert seen["largest_gap_s"] < 0.1
+    assert seen["largest_gap_cpu_s"] < MAX_GAP_CPU_S
