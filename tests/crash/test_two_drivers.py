@@ -143,6 +143,7 @@ async def test_a_stopped_process_keeps_its_session_and_completes_it_when_it_wake
         hold = world.stage.hold(point)
         zombie = await world.start(world.run)
         await hold.arrived()
+        await zombie.settles()  # what it handed to its writer before is stored
         zombie.signal(signal.SIGSTOP)
         seq = world.log.last_seq()
 
