@@ -6,7 +6,7 @@ import json
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -216,7 +216,8 @@ async def test_forty_calls_cost_what_their_bytes_say_to_the_last_digit(desk: Des
     assert Fraction(session.cost_usd) == total
     assert Fraction(session.cost.at_least_usd) == Fraction(session.cost.at_most_usd) == total
     assert session.cost.by_source[CostSource.CATALOG].price_dates == {bill.price_as_of}
-    in_database = sqlite3.connect(desk.home / "conductor.db").execute("SELECT cost_usd FROM sessions").fetchone()[0]
+    with closing(sqlite3.connect(desk.home / "conductor.db")) as connection:
+        in_database = connection.execute("SELECT cost_usd FROM sessions").fetchone()[0]
     assert Fraction(in_database) == total
 
 

@@ -284,7 +284,8 @@ def test_reading_agents_starts_no_process_and_opens_nothing_but_their_files(tmp_
     errors, seen = json.loads(ended.stdout)
     assert errors == [None, None]
     files = [["open", str(tmp_path / name)] for name in ("clerk.toml", "sly.toml")]
-    assert seen == [["os.listdir", str(tmp_path)], *files]
+    assert seen[0] in (["os.listdir", str(tmp_path)], ["os.scandir", str(tmp_path)])  # which one, Python decides
+    assert seen[1:] == files
 
 
 @pytest.fixture
