@@ -121,8 +121,8 @@ async def test_a_service_may_say_that_a_retry_is_no_use(line: Line, status: int)
 
 def test_the_head_of_a_200_says_nothing_about_an_error_inside_it() -> None:
     heads = {"retry-after": "7", "x-should-retry": "false", "request-id": "req_1"}
-    error = Failures("p", "K", "U").refusal(529, {"error": {}}, heads, "m", within_200=True, answering=True)
-    assert (error.retry_after_s, error.retryable, error.answering) == (None, True, True)
+    error = Failures("p", "K", "U").refusal(529, {"error": {}}, heads, "m", within_200=True)
+    assert (error.retry_after_s, error.retryable, error.answering) == (None, True, False)
     assert error.request_id == "req_1"
 
 

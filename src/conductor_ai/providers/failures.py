@@ -97,7 +97,6 @@ class Failures:
         model: str,
         *,
         within_200: bool = False,
-        answering: bool = False,
     ) -> ProviderError:
         """A reply that says no.
 
@@ -105,7 +104,6 @@ class Failures:
             body: What its JSON held, None where it held none.
             within_200: It came inside a reply that began with status 200; those headers were written before anything
                 went wrong, so that a delay in them is not about this error.
-            answering: A part of the answer had come before it.
         """
         error = refusals.error_object(body)
         told = {} if within_200 else headers
@@ -131,7 +129,6 @@ class Failures:
             request_id=refusals.request_id(body, headers),
             hint=hint,
             retry_after_s=delay_s,
-            answering=answering,
             retryable=False if final else None,
         )
 

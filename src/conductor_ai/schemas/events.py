@@ -219,10 +219,6 @@ class SessionPaused(TypedDict):
     unsettled_usd: NotRequired[str]
 
 
-class SessionCancelled(TypedDict):
-    unsettled_usd: NotRequired[str]
-
-
 class SessionResumed(TypedDict):
     segment_no: int
     limits: dict[str, Any]
