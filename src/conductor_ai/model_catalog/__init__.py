@@ -2,7 +2,15 @@
 
 from conductor_ai.model_catalog.bounds import listed_price, most_usd
 from conductor_ai.model_catalog.catalog import Catalog, default_catalog, get_model, list_models, select_model
-from conductor_ai.model_catalog.model import Budget, ModelInfo, ModelProvider, Task, retirement_warning
+from conductor_ai.model_catalog.model import (
+    Budget,
+    ModelInfo,
+    ModelProvider,
+    ReasoningStyle,
+    SchemaSupport,
+    Task,
+    retirement_warning,
+)
 from conductor_ai.model_catalog.policy import refuse_forbidden
 from conductor_ai.model_catalog.pricing import LongPromptRates, Price, PriceList, Rates, cost_usd, reserve_usd
 
@@ -15,6 +23,8 @@ __all__ = [
     "Price",
     "PriceList",
     "Rates",
+    "ReasoningStyle",
+    "SchemaSupport",
     "Task",
     "cost_usd",
     "default_catalog",

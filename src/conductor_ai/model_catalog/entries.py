@@ -15,7 +15,15 @@ from typing import Any, TypeVar
 from conductor_ai.errors import InvalidInput, ModelForbidden
 from conductor_ai.model_catalog import policy
 from conductor_ai.model_catalog.ids import DEMO_ID, check_form, model_from_id, provider_of
-from conductor_ai.model_catalog.model import Budget, ModelInfo, ModelProvider, Task, budget_of
+from conductor_ai.model_catalog.model import (
+    Budget,
+    ModelInfo,
+    ModelProvider,
+    ReasoningStyle,
+    SchemaSupport,
+    Task,
+    budget_of,
+)
 from conductor_ai.model_catalog.pricing import LongPromptRates, Price, Rates
 
 T = TypeVar("T")
@@ -68,16 +76,17 @@ class _EntryReader:
             raise InvalidInput(f"provider is missing; it is one of: {', '.join(ModelProvider)}")
         if (provider is ModelProvider.DEMO) != (model_id == DEMO_ID):
             raise InvalidInput(f"provider demo belongs to {DEMO_ID} and to no other model")
-        base = base or model_from_id(model_id, provider)
+        base = base or model_from_id(model_id, provider, _take(entry, "wire_id", _text, None))
         changes = {name: _take(entry, name, read, getattr(base, name)) for name, read in _READERS.items()}
+        if not changes["native_tools"]:
+            changes |= {name: closed for name, closed in _NATIVE_ONLY.items() if name not in entry}
         prices = _take(entry, "price", self._prices, base.prices)
         budget = _take(entry, "budget", _word(Budget), budget_of(prices) if "price" in entry else base.budget)
         model = replace(base, provider=provider, prices=prices, budget=budget, **changes)
         for name in filter(None, (model.id, model.wire_id, model.successor)):
             check_form(name)
             policy.refuse_forbidden(name)
-        if model.max_output_tokens > model.context_window:
-            raise InvalidInput("max_output_tokens must not be above context_window")
+        _check_together(model)
         return model
 
     def _prices(self, value: Any) -> tuple[Price, ...]:
@@ -98,6 +107,18 @@ class _EntryReader:
             starts_on=_take(table, "starts_on", _day, None),
             long_prompts=_take(table, "long_prompts", _long_prompts, ()),
         )
+
+
+def _check_together(model: ModelInfo) -> None:
+    """Raises: InvalidInput where two fields contradict each other."""
+    if model.max_output_tokens > model.context_window:
+        raise InvalidInput("max_output_tokens must not be above context_window")
+    for name, closed in _NATIVE_ONLY.items():
+        if not model.native_tools and getattr(model, name) != closed:
+            only = "false" if closed is False else f"{closed}"
+            raise InvalidInput(f"{name} must be {only} where native_tools is false: the model is driven by text")
+    if model.hosts and model.provider is not ModelProvider.OPENROUTER:
+        raise InvalidInput(f"hosts can be named for openrouter alone, not for {model.provider}")
 
 
 def _rates(table: dict[str, Any]) -> Rates:
@@ -210,8 +231,16 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "max_output_tokens": _count,
     "vision": _flag,
     "native_tools": _flag,
+    "forced_tools": _flag,
+    "answer_schema": _word(SchemaSupport),
+    "temperature": _flag,
+    "reasoning": _word(ReasoningStyle),
+    "always_reasons": _flag,
+    "hosts": _texts,
     "tasks": _tasks,
     "retires_on": _day,
     "successor": _text,
 }
+# What a model driven by text is never asked for, and the value that says so.
+_NATIVE_ONLY = {"forced_tools": False, "answer_schema": SchemaSupport.NEVER}
 _FIELDS = ("provider", *_READERS, "budget", "price")

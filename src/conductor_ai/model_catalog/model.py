@@ -52,6 +52,22 @@ class Budget(StrEnum):
     PREMIUM = "premium"
 
 
+class ReasoningStyle(StrEnum):
+    """How a model is told how much to think: not at all, by a word, or by a number of tokens."""
+
+    FIXED = "fixed"
+    EFFORT = "effort"
+    BUDGET = "budget"
+
+
+class SchemaSupport(StrEnum):
+    """When a model's provider holds an answer to a JSON schema: also beside tools, only without any, or never."""
+
+    WITH_TOOLS = "with_tools"
+    WITHOUT_TOOLS = "without_tools"
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
     """What we know of one model.
@@ -59,6 +75,9 @@ class ModelInfo:
     `id` is the public name; `wire_id` is what its provider is sent. `vendor` made the model, `origin` is the vendor's
     country (ISO 3166, empty where unknown). `context_window` bounds prompt and answer together, in tokens.
     `native_tools` is False where the model's own tool calls cannot be depended on: it is then driven by text.
+    `forced_tools`: it can be made to call a tool. `answer_schema` says when its provider holds it to a schema.
+    `temperature`: it takes one. `reasoning` is how its thinking is set, `always_reasons` that it cannot be turned off.
+    `hosts` are those that shall run it, in order, where its provider is asked to choose among them.
     `tasks` is an order of preference per task, no measurement: ours go to 100, a user's own may go to 1000. `prices`
     holds dated entries, oldest first; empty where no price is known. `successor` is tried where `wire_id` is gone.
     """
@@ -73,6 +92,12 @@ class ModelInfo:
     max_output_tokens: int = DEFAULT_MAX_OUTPUT_TOKENS
     vision: bool = False
     native_tools: bool = True
+    forced_tools: bool = False
+    answer_schema: SchemaSupport = SchemaSupport.NEVER
+    temperature: bool = True
+    reasoning: ReasoningStyle = ReasoningStyle.FIXED
+    always_reasons: bool = False
+    hosts: tuple[str, ...] = ()
     tasks: Mapping[Task, int] = field(default_factory=dict)
     budget: Budget = Budget.PREMIUM
     prices: tuple[Price, ...] = ()

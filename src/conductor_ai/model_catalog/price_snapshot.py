@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from conductor_ai.model_catalog.ids import model_from_id
 from conductor_ai.model_catalog.model import DEFAULT_CONTEXT_WINDOW, ModelInfo, ModelProvider, budget_of
 from conductor_ai.model_catalog.pricing import FREE, LongPromptRates, Price, PriceList, Rates
 
@@ -67,15 +69,12 @@ def find(provider: ModelProvider | None, model_id: str) -> ModelInfo | None:
     if found is None:
         return None
     model, prices = found
-    direct = provider is not ModelProvider.OPENROUTER
-    return ModelInfo(
-        id=model_id,
-        provider=provider,
-        wire_id=model_id,
+    # The list says nothing of what a model can do: that is told by the id alone.
+    return replace(
+        model_from_id(model_id, provider),
         name=model.name or model_id,
-        vendor="" if direct else model_id.partition("/")[0],
+        vendor=model_id.partition("/")[0] if provider is ModelProvider.OPENROUTER else "",
         context_window=model.context_window or DEFAULT_CONTEXT_WINDOW,
-        vision=direct,
         native_tools=not any(word in model_id for word in _TEXT_ONLY),
         budget=budget_of(prices),
         prices=prices,
