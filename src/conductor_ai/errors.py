@@ -7,11 +7,11 @@
     │   └── InvalidInput
     ├── ProviderError         the model's service did not give an answer
     │   ├── KeyRefused, OutOfCredit
-    │   ├── RequestRefused    ── PromptTooLong
+    │   ├── RequestRefused    ── PromptTooLong, SignatureRefused
     │   ├── RateLimited, ProviderTimeout
     │   ├── ProviderUnavailable    ── ModelLoading
     │   ├── MalformedReply, TruncatedReply
-    │   └── AnswerRefused, AnswerCut
+    │   └── AnswerRefused, AnswerCut, AnswerInvalid
     ├── SessionError
     │   ├── SessionNotFound, SessionBusy, OwnershipLost
     │   └── InvalidTransition
@@ -32,6 +32,7 @@ which failed with it may be resumed, at once or after a person has mended the ca
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import ClassVar
 
 
@@ -95,7 +96,7 @@ class ProviderError(ConductorError):
     `retry_after_s` is the wait that the service asked for, None where it named none. `answering`: a part of an answer
     had come, so that the next attempt would be another answer, billed once more. `sent` is False where the request
     never left this process. `retryable` overrides what the class says, where the service itself has said that a further
-    attempt is no use.
+    attempt is no use. `billed_cost_usd` is what the service says that the failed answer costs, None where it does not.
     """
 
     code = "provider_error"
@@ -114,6 +115,7 @@ class ProviderError(ConductorError):
         answering: bool | None = None,
         sent: bool = True,
         retryable: bool | None = None,
+        billed_cost_usd: Decimal | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.sent = sent
@@ -122,6 +124,7 @@ class ProviderError(ConductorError):
         self.status = status
         self.request_id = request_id
         self.retry_after_s = retry_after_s
+        self.billed_cost_usd = billed_cost_usd
         if answering is not None:
             self.answering = answering
         if retryable is not None:
@@ -155,6 +158,12 @@ class PromptTooLong(RequestRefused):
     """The conversation does not fit this model's context window; it may fit another's."""
 
     code = "prompt_too_long"
+
+
+class SignatureRefused(RequestRefused):
+    """What the model signed in an earlier turn does not hold any more, since something before that turn has changed."""
+
+    code = "signature_refused"
 
 
 class RateLimited(ProviderError):
@@ -213,6 +222,12 @@ class AnswerCut(ProviderError):
     """The answer reached its token limit before its end; what came is in the log, but it is not an answer."""
 
     code = "answer_cut"
+
+
+class AnswerInvalid(ProviderError):
+    """The answer does not fit the schema that was asked for, nor did the one before it, which the model was told."""
+
+    code = "answer_invalid"
 
 
 class SessionError(ConductorError):

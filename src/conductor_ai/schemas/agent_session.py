@@ -41,6 +41,8 @@ class AgentSession:
     cost_usd: Decimal | None = Decimal(0)
     created_at: str = ""
     updated_at: str = ""
+    output_type: Callable[[dict[str, Any]], Any] | None = field(default=None, repr=False, compare=False)
+    """Makes of `output` what its reader wants, as an instance of the Pydantic model that the runner was given."""
     log: Sequence[Event] | Callable[[], Sequence[Event]] | None = field(default=None, repr=False, compare=False)
     """What `steps` are made of, None where it was not loaded; a function where it is read only when somebody asks."""
     _steps: tuple[object, list[AgentStep]] = field(default=(None, []), repr=False, compare=False)
@@ -65,6 +67,15 @@ class AgentSession:
         if self.status is not SessionStatus.COMPLETED or not self.steps:
             return None
         return self.steps[-1].final_answer
+
+    @property
+    def output(self) -> Any:
+        """The answer of a completed session that was asked for one by a schema: JSON data that fits it, or an instance
+        of the Pydantic model that its runner was given. None for any other session."""
+        if self.status is not SessionStatus.COMPLETED or not self.steps:
+            return None
+        data = self.steps[-1].output
+        return data if data is None or self.output_type is None else self.output_type(data)
 
     def last_step(self) -> AgentStep:
         """The step that a session which does not run has stopped with."""
@@ -112,6 +123,8 @@ class AgentSession:
         }
         if self.log is not None:
             data["final_answer"] = self.final_answer
+            if self.steps and self.steps[-1].output is not None:
+                data["output"] = self.steps[-1].output
             data["steps"] = [step.to_dict() for step in self.steps]
         data["usage"] = self.usage.to_dict()
         data["cost_usd"] = None if self.cost_usd is None else money_text(self.cost_usd)

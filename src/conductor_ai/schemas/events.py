@@ -18,6 +18,7 @@ class EventType(StrEnum):
     MODEL_SWITCHED = "model.switched"
     TOOL_STARTED = "tool.started"
     TOOL_COMPLETED = "tool.completed"
+    ANSWER_REJECTED = "answer.rejected"
     CONTEXT_TRIMMED = "context.trimmed"
     APPROVAL_REQUESTED = "approval.requested"
     APPROVAL_DECIDED = "approval.decided"
@@ -52,7 +53,8 @@ class Event:
 class SessionCreated(TypedDict):
     """Everything needed to drive the session again; tools are names, limits as `Limits.to_dict`.
 
-    `context_window` is the model's, in tokens: what is shown of a result follows from it.
+    `context_window` is the model's, in tokens: what is shown of a result follows from it. `parameters` as
+    `Parameters.to_dict`; `response_schema` is the JSON schema that the answer must fit.
     """
 
     org_id: str
@@ -64,11 +66,22 @@ class SessionCreated(TypedDict):
     pre_approved: list[str]
     fallbacks: list[str]
     context_window: int | None
+    parameters: NotRequired[dict[str, Any]]
+    response_schema: NotRequired[dict[str, Any]]
+
+
+class ImagePayload(TypedDict):
+    """`data` is base64; `url` is where it was fetched."""
+
+    media_type: str
+    data: str
+    url: NotRequired[str]
 
 
 class MessageAdded(TypedDict):
     role: Literal["user", "assistant"]
     content: str
+    images: NotRequired[list[ImagePayload]]
 
 
 class ToolCallPayload(TypedDict):
@@ -106,6 +119,7 @@ class ModelCompleted(TypedDict):
     attempts: NotRequired[int]
     unsettled_usd: NotRequired[str]
     request_id: NotRequired[str]
+    host: NotRequired[str]
     wire: WirePayload
 
 
@@ -162,6 +176,15 @@ class ToolCompleted(TypedDict):
     facts: NotRequired[dict[str, Any]]
 
 
+class AnswerRejected(TypedDict):
+    """The answer of step `step_no` is none: it does not fit its schema, or is a call that cannot be read. The model is
+    told `problem`, once; with `call_id` it was a call of the answer tool, whose result tells it."""
+
+    step_no: int
+    problem: str
+    call_id: NotRequired[str]
+
+
 class ContextTrimmed(TypedDict):
     """What leaves the prompt, never the log, before step `step_no`: tool results of steps up to `results_through` give
     way to pointers, steps up to `steps_through` to one note. Tokens are estimates."""
@@ -206,9 +229,10 @@ class ApprovalDecidedPayload(TypedDict):
 
 
 class SessionCompleted(TypedDict):
-    """The answer is the `content` of this step."""
+    """The answer is the `content` of this step or, where a schema was asked for, `answer`: JSON data that fits it."""
 
     step_no: int
+    answer: NotRequired[Any]
 
 
 class SessionPaused(TypedDict):

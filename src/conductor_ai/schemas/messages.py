@@ -3,13 +3,16 @@ fragment that its provider wrote and reads back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from conductor_ai.errors import InvalidInput
+from conductor_ai.schemas.images import Image, check_together, checked, image_of_part
 from conductor_ai.schemas.usage import Usage
+
+_Read = TypeVar("_Read")
 
 
 class Role(StrEnum):
@@ -27,6 +30,7 @@ class StopReason(StrEnum):
     REFUSAL = "refusal"
     CONTENT_FILTER = "content_filter"
     CONTEXT_WINDOW = "context_window"
+    MALFORMED_CALL = "malformed_call"
     OTHER = "other"
 
 
@@ -99,9 +103,10 @@ class WireTurn(NamedTuple):
 class Message(NamedTuple):
     """One turn of the conversation.
 
-    A user message has `content`; an assistant message `content`, `tool_calls` and the provider's `wire` form; a tool
-    message has the `tool_replies` to all calls of the assistant turn before it, in call order. A note that stands for
-    turns which no longer fit the prompt is a user message; `left_out` counts the assistant turns among them.
+    A user message has `content` and perhaps `images`, which stand before the text; an assistant message `content`,
+    `tool_calls` and the provider's `wire` form; a tool message has the `tool_replies` to all calls of the assistant
+    turn before it, in call order. A note that stands for turns which no longer fit the prompt is a user message;
+    `left_out` counts the assistant turns among them.
     """
 
     role: Role
@@ -110,14 +115,16 @@ class Message(NamedTuple):
     tool_replies: tuple[ToolReply, ...] = ()
     wire: WireTurn | None = None
     left_out: int = 0
+    images: tuple[Image, ...] = ()
 
 
 class ModelResponse(NamedTuple):
     """One complete answer of a model.
 
     `tool_calls` carry no `call_id` of ours yet (""): the loop numbers them. `answered_by` is the model id in the
-    answer, which may differ from the one asked. `usage` is None where the provider reported none: the tokens are then
-    unknown, not 0. `billed_cost_usd` is the provider's own figure where it gives one.
+    answer, which may differ from the one asked, `host` who ran it where a provider chooses among several. `usage` is
+    None where the provider reported none: the tokens are then unknown, not 0. `billed_cost_usd` is the provider's own
+    figure where it gives one.
     """
 
     content: str
@@ -129,14 +136,15 @@ class ModelResponse(NamedTuple):
     reasoning: str = ""
     billed_cost_usd: Decimal | None = None
     request_id: str | None = None
+    host: str | None = None
 
 
 def parse_messages(messages: Sequence[Message | Mapping[str, Any]]) -> tuple[str | None, list[Message]]:
     """What a caller passes as `messages`, checked: (instructions from leading system messages, the conversation).
 
     A `Message` is checked as a mapping is: its role may be plain text; its wire form is left out. The conversation
-    starts and ends with a user message and holds text only.
-    Raises: InvalidInput naming the message that is wrong, or saying that there is no list.
+    starts and ends with a user message. User messages may have images; those named by a URL are not fetched yet.
+    Raises: InvalidInput naming the message that is wrong, and the part or image in it, or saying that there is no list.
     """
     given: object = messages
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):
@@ -144,37 +152,78 @@ def parse_messages(messages: Sequence[Message | Mapping[str, Any]]) -> tuple[str
     system: list[str] = []
     conversation: list[Message] = []
     for index, message in enumerate(messages):
-        role, content = _role_and_text(message, index)
-        if role == "system":
-            if conversation:
-                raise InvalidInput(f"messages[{index}]: a system message may only stand first; use instructions")
-            system.append(content)
+        parsed = _parsed(message, f"messages[{index}]")
+        if isinstance(parsed, Message):
+            conversation.append(parsed)
+        elif conversation:
+            raise InvalidInput(f"messages[{index}]: a system message may only stand first; use instructions")
         else:
-            conversation.append(Message(Role(role), content))
+            system.append(parsed)
     if not conversation or conversation[-1].role is not Role.USER or conversation[0].role is not Role.USER:
         raise InvalidInput("messages must start and end with a user message")
     return "\n\n".join(system) or None, conversation
 
 
-def _role_and_text(message: Message | Mapping[str, Any], index: int) -> tuple[str, str]:
+def _parsed(message: Message | Mapping[str, Any], where: str) -> Message | str:
+    """One message of a caller; the text of a system message. `where` begins the words of an error."""
     role: Any
-    content: Any
     if isinstance(message, Message):
-        role, content, from_session = message.role, message.content, bool(message.tool_calls or message.tool_replies)
+        role, from_session = message.role, bool(message.tool_calls or message.tool_replies)
     elif isinstance(message, Mapping):
-        role, content, from_session = message.get("role"), message.get("content"), bool(message.get("tool_calls"))
+        role, from_session = message.get("role"), bool(message.get("tool_calls"))
     else:
-        raise InvalidInput(f"messages[{index}] must be an object with role and content")
+        raise InvalidInput(f"{where} must be an object with role and content")
     if from_session or role == "tool":
-        raise InvalidInput(f"messages[{index}]: tool calls and their replies come from a session, not a caller")
+        raise InvalidInput(f"{where}: tool calls and their replies come from a session, not a caller")
     if role not in ("system", "user", "assistant"):
-        raise InvalidInput(f"messages[{index}]: role must be system, user or assistant, got {role!r}")
-    if isinstance(content, list) and all(_is_text_part(part) for part in content):
-        content = "\n".join(part["text"] for part in content)
-    if not isinstance(content, str) or not content:
-        raise InvalidInput(f"messages[{index}]: content must be text that is not empty")
-    return str(role), content
+        raise InvalidInput(f"{where}: role must be system, user or assistant, got {role!r}")
+    content, images = _said(message, where)
+    if images and role != "user":
+        raise InvalidInput(f"{where}: images stand in user messages only")
+    if not isinstance(content, str) or not (content or images):
+        raise InvalidInput(f"{where}: content must be text that is not empty, or a list with text and images")
+    _at(where, check_together, images)
+    return content if role == "system" else Message(Role(role), content, images=images)
 
 
-def _is_text_part(part: Any) -> bool:
-    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
+def _said(message: Message | Mapping[str, Any], where: str) -> tuple[Any, tuple[Image, ...]]:
+    """What stands in a message: its text, unchecked where it is not made of parts, and its images."""
+    if isinstance(message, Message):
+        if not isinstance(message.images, list | tuple):
+            raise InvalidInput(f"{where}: images must be a list, got {type(message.images).__name__}")
+        images = tuple(_at(f"{where}.images[{n}]", _given, image) for n, image in enumerate(message.images))
+        return message.content, images
+    content = message.get("content")
+    if message.get("images"):
+        raise InvalidInput(f"{where}: images of a mapping stand in its content, each as a part of type image")
+    if not isinstance(content, list):
+        return content, ()
+    parts = [_at(f"{where}.content[{n}]", _part, part) for n, part in enumerate(content)]
+    text = "\n".join(part for part in parts if isinstance(part, str))
+    return text, tuple(part for part in parts if isinstance(part, Image))
+
+
+def _part(part: Any) -> str | Image:
+    if isinstance(part, Image):
+        return checked(part)
+    if not isinstance(part, Mapping):
+        raise InvalidInput(f"a part of content is an object with a type, or an Image, got {type(part).__name__}")
+    if part.get("type") != "text":
+        return image_of_part(part)
+    if not isinstance(part.get("text"), str):
+        raise InvalidInput("a part of type text needs its text")
+    return str(part["text"])
+
+
+def _given(image: Any) -> Image:
+    if not isinstance(image, Image):
+        raise InvalidInput(f"images are made by Image.of_bytes, of_file or of_url, got {type(image).__name__}")
+    return checked(image)
+
+
+def _at(where: str, read: Callable[[Any], _Read], given: Any) -> _Read:
+    """Read a part of a message, and say where it stands if it is wrong."""
+    try:
+        return read(given)
+    except InvalidInput as exc:
+        raise InvalidInput(f"{where}: {exc}", hint=exc.hint) from exc

@@ -64,7 +64,8 @@ class StepToolCall:
 class AgentStep:
     """One model call and its tool calls, or why the session stopped. `content` is the model's text or the reason.
 
-    `cost_source` and `price_as_of` as in `ModelCompleted`; None where the log does not say.
+    `cost_source` and `price_as_of` as in `ModelCompleted`; None where the log does not say. `output` is the JSON data
+    of an answer that fits the schema which was asked for; `content` is then its JSON text.
     """
 
     step_no: int
@@ -77,10 +78,18 @@ class AgentStep:
     cost_source: str | None = None
     price_as_of: str | None = None
     duration_ms: float | None = None
+    output: dict[str, Any] | None = None
 
     @property
     def final_answer(self) -> str | None:
         return self.content if self.type is StepType.FINAL_ANSWER else None
+
+    def end(self, completed: Mapping[str, Any]) -> None:
+        """Take in the `session.completed` that makes this step the answer."""
+        self.type = StepType.FINAL_ANSWER
+        if "answer" in completed:
+            self.output = completed["answer"]
+            self.content = json_text.dumps(self.output)
 
     def to_dict(self) -> dict[str, Any]:
         data: dict[str, Any] = {
@@ -97,6 +106,8 @@ class AgentStep:
         }
         if self.type is StepType.FINAL_ANSWER:
             data["final_answer"] = self.content
+        if self.output is not None:
+            data["output"] = self.output
         return data
 
 
@@ -112,7 +123,7 @@ def steps_of(events: Iterable[Event]) -> list[AgentStep]:
         elif event.type is EventType.TOOL_COMPLETED and payload["call_id"] in calls:
             calls[payload["call_id"]].end(payload)
         elif event.type is EventType.SESSION_COMPLETED:
-            steps[-1].type = StepType.FINAL_ANSWER
+            steps[-1].end(payload)
         elif event.type is EventType.SESSION_FAILED and steps and not steps[-1].tool_calls:
             steps[-1].type = StepType.FAILED  # what the model said was cut or refused: no answer
     return steps
