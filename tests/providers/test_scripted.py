@@ -11,6 +11,7 @@ from conductor_ai.errors import RequestRefused
 from conductor_ai.providers.base import HeadSpec, ModelRequest
 from conductor_ai.providers.scripted import Cue, Moment, Script, ScriptedProvider, call, say, together
 from conductor_ai.schemas.deltas import Stop, TextDelta, ToolArguments, ToolCallEnd, ToolCallStart, UsageUpdate
+from conductor_ai.schemas.images import Image
 from conductor_ai.schemas.messages import Message, ModelResponse, Role, StopReason, ToolCall, WireTurn
 from conductor_ai.schemas.usage import Usage
 from tests.providers.lines import FIND, HELLO, own_turn, replies_to
@@ -72,6 +73,25 @@ async def test_a_script_may_be_a_function_of_the_moment() -> None:
     messages = [HELLO, turn, replies_to(turn, "no", is_error=True), Message(Role.USER, "And now?")]
     assert (await ask(script, messages)).content == "failed"
     assert (seen[-1].prompt, seen[-1].replies[0].tool, seen[-1].replies[0].arguments) == ("And now?", "find", {})
+
+
+async def test_a_script_knows_how_many_images_the_newest_message_has() -> None:
+    seen: list[tuple[str, int]] = []
+
+    def script(moment: Moment) -> Cue:
+        seen.append((moment.prompt, moment.images))
+        return say("ok")
+
+    image = Image("image/png", "iVBORw0KGgo=")
+    two = Message(Role.USER, "Compare", images=(image, image))
+    turn = own_turn(await ask(script, [two]))
+    note = Message(Role.USER, "(3 turns left out)", left_out=3)
+    await ask(script, [two, turn, note])
+    await ask(script, [two, turn, Message(Role.USER, "And now?")])
+    assert seen == [("Compare", 2), ("Compare", 2), ("And now?", 0)]
+    provider = ScriptedProvider(script)
+    assert json.loads(provider.encode_turn(two)) == {"role": "user", "content": "Compare", "images": 2}
+    assert json.loads(provider.encode_turn(HELLO)) == {"role": "user", "content": "Hello"}
 
 
 async def test_a_script_that_has_ended_says_so() -> None:

@@ -106,7 +106,7 @@ _GEMINI_STOPS = {
         "PROHIBITED_CONTENT": StopReason.CONTENT_FILTER,
         "SPII": StopReason.CONTENT_FILTER,
         "BLOCKLIST": StopReason.CONTENT_FILTER,
-        "MALFORMED_FUNCTION_CALL": StopReason.OTHER,
+        "MALFORMED_FUNCTION_CALL": StopReason.MALFORMED_CALL,
         "A_REASON_OF_NEXT_YEAR": StopReason.OTHER,
     }.items()
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 
+from conductor_ai.providers.anthropic_head import fit_to_turns, head
 from conductor_ai.providers.anthropic_reply import NAME, NOTHING, USABLE_ID, read_message, status_of
 from conductor_ai.providers.anthropic_stream import AnthropicAssembly
 from conductor_ai.providers.base import HeadSpec, ModelRequest
@@ -14,12 +15,12 @@ from conductor_ai.providers.failures import Failures, Timeouts
 from conductor_ai.providers.http import ProviderHTTP, base_address, key_of
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.deltas import Delta
+from conductor_ai.schemas.images import Image
 from conductor_ai.schemas.messages import Message, ModelResponse, Role, ToolCall, ToolReply
 
 VERSION = "2023-06-01"
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 
-_CACHED = {"type": "ephemeral"}
 _MARK = b',"cache_control":{"type":"ephemeral"}}]}'
 _USER_TURN = b'{"role":"user","content":['
 _TURNS_MARKED = 2
@@ -49,22 +50,13 @@ class AnthropicProvider:
         )
 
     def encode_head(self, spec: HeadSpec) -> bytes:
-        head: dict[str, Any] = {"model": spec.model, "max_tokens": spec.max_output_tokens}
-        if spec.instructions and not spec.instructions.isspace():
-            head["system"] = [{"type": "text", "text": spec.instructions, "cache_control": _CACHED}]
-        if spec.tools:
-            head["tools"] = [
-                {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
-                for tool in spec.tools
-            ]
-            head["tools"][-1]["cache_control"] = _CACHED
-        return json_text.wire_dumps(head)[:-1] + b',"messages":['
+        return json_text.wire_dumps(head(spec))[:-1] + b',"messages":['
 
     def encode_turn(self, message: Message) -> bytes:
         if message.role is Role.TOOL:
             turn = {"role": "user", "content": [_tool_result(reply) for reply in message.tool_replies]}
         elif message.role is Role.USER:
-            turn = {"role": "user", "content": [{"type": "text", "text": _text(message.content)}]}
+            turn = {"role": "user", "content": _said(message)}
         elif message.wire is not None and message.wire.provider == NAME:
             return message.wire.json
         else:
@@ -72,10 +64,10 @@ class AnthropicProvider:
         return json_text.exact(json_text.wire_dumps(turn))
 
     async def complete(self, request: ModelRequest) -> ModelResponse:
-        return await self._http.ask(self._url, _marked(request), self._read)
+        return await self._http.ask(self._url, _marked(fit_to_turns(request)), self._read)
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | ModelResponse]:
-        return self._http.stream(self._url, _marked(request), self._read, self._assembly)
+        return self._http.stream(self._url, _marked(fit_to_turns(request)), self._read, self._assembly)
 
     def _assembly(self, headers: Mapping[str, str], model: str) -> AnthropicAssembly:
         return AnthropicAssembly(self._http.failures, headers, model)
@@ -112,8 +104,26 @@ def _meaning(status: int, error: Mapping[str, Any]) -> int:
     return status
 
 
+def _is_blank(content: str) -> bool:
+    return not content or content.isspace()
+
+
 def _text(content: str) -> str:
-    return NOTHING if not content or content.isspace() else content
+    return NOTHING if _is_blank(content) else content
+
+
+def _said(message: Message) -> list[dict[str, Any]]:
+    """Images, then the text: in this order they are understood best. Source: guide, "Vision"."""
+    blocks = [_image(image) for image in message.images]
+    if not blocks or not _is_blank(message.content):
+        blocks.append({"type": "text", "text": _text(message.content)})
+    return blocks
+
+
+def _image(image: Image) -> dict[str, Any]:
+    if not image.data:
+        raise ValueError("an image that was not fetched cannot be sent")
+    return {"type": "image", "source": {"type": "base64", "media_type": image.media_type, "data": image.data}}
 
 
 def _known_as(call: ToolCall) -> str:
@@ -133,7 +143,7 @@ def _tool_result(reply: ToolReply) -> dict[str, Any]:
 
 def _rebuilt(message: Message) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
-    if not message.tool_calls or (message.content and not message.content.isspace()):
+    if not message.tool_calls or not _is_blank(message.content):
         blocks.append({"type": "text", "text": _text(message.content)})
     return blocks + [
         {"type": "tool_use", "id": _known_as(call), "name": call.name, "input": call.arguments or {}}

@@ -9,21 +9,43 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from conductor_ai.model_catalog import ReasoningStyle
 from conductor_ai.schemas.deltas import Delta
 from conductor_ai.schemas.messages import Message, ModelResponse
+from conductor_ai.schemas.parameters import ReasoningEffort
 from conductor_ai.sdk.base import ToolDefinition
+
+
+class Reasoning(NamedTuple):
+    """How much to think, as the model wants to be told. `budget_tokens` counts where `style` is budget; it is 0 for
+    `ReasoningEffort.NONE`, and below `max_output_tokens`."""
+
+    effort: ReasoningEffort
+    style: ReasoningStyle
+    budget_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
-    """What stays the same from call to call. `model` is the provider's own id, `max_output_tokens` bounds an answer."""
+    """What stays the same from call to call. `model` is the provider's own id, `max_output_tokens` bounds an answer.
+
+    Everything below is checked against the model's profile before: an adapter only says it in its wire's words.
+    `temperature`, `reasoning`: None leaves it to the model. `answer_schema` is a JSON schema that the answer shall fit,
+    where the provider itself holds the model to it. `must_call`: the model may not answer without calling a tool; only
+    with `tools`. `hosts`: who shall run the model, in this order, where a provider chooses among several.
+    """
 
     model: str
     instructions: str | None
     tools: tuple[ToolDefinition, ...]
     max_output_tokens: int
+    temperature: float | None = None
+    reasoning: Reasoning | None = None
+    answer_schema: dict[str, Any] | None = None
+    must_call: bool = False
+    hosts: tuple[str, ...] = ()
 
 
 class ModelRequest(NamedTuple):

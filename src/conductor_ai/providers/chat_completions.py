@@ -12,6 +12,7 @@ from conductor_ai.providers.base import HeadSpec
 from conductor_ai.providers.failures import Failures
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.ids import new_id
+from conductor_ai.schemas.images import Image
 from conductor_ai.schemas.messages import Message, ModelResponse, Role, StopReason, ToolCall, WireTurn
 from conductor_ai.schemas.usage import Usage
 
@@ -25,10 +26,15 @@ _STOP = {
 _ECHOED = ("reasoning", "reasoning_content", "reasoning_details")
 """What a server reads in a turn that goes back, besides text and calls. Some models refuse a turn without it."""
 _UPSTREAM_FAILED = 502
+_SCHEMA_NAME = "answer"
+"""The wire wants a name for a schema; letters, digits, _ and - only."""
 
 
 def encode_head(spec: HeadSpec, extra: dict[str, Any]) -> bytes:
+    """`extra` is what the servers are told in different words."""
     head: dict[str, Any] = {"model": spec.model, "max_tokens": spec.max_output_tokens, **extra}
+    if spec.temperature is not None:
+        head["temperature"] = spec.temperature
     if spec.tools:
         head["tools"] = [
             {
@@ -37,10 +43,17 @@ def encode_head(spec: HeadSpec, extra: dict[str, Any]) -> bytes:
             }
             for tool in spec.tools
         ]
+        if spec.must_call:
+            head["tool_choice"] = "required"
     encoded = json_text.wire_dumps(head)[:-1] + b',"messages":['
     if spec.instructions:
         encoded += json_text.wire_dumps({"role": "system", "content": spec.instructions}) + b","
     return encoded
+
+
+def response_format(schema: dict[str, Any], *, strict: bool) -> dict[str, Any]:
+    """Strict: a schema that a host cannot hold the model to is refused."""
+    return {"type": "json_schema", "json_schema": {"name": _SCHEMA_NAME, "strict": strict, "schema": schema}}
 
 
 def encode_turn(provider: str, message: Message) -> bytes:
@@ -51,7 +64,7 @@ def encode_turn(provider: str, message: Message) -> bytes:
         ]
         return json_text.exact(b",".join(map(json_text.wire_dumps, replies)))
     if message.role is Role.USER:
-        turn: dict[str, Any] = {"role": "user", "content": message.content}
+        turn: dict[str, Any] = {"role": "user", "content": _parts(message) if message.images else message.content}
     elif message.wire is not None and message.wire.provider == provider:
         return message.wire.json
     else:
@@ -59,6 +72,18 @@ def encode_turn(provider: str, message: Message) -> bytes:
         if message.tool_calls:
             turn["tool_calls"] = [_rebuilt(provider, call) for call in message.tool_calls]
     return json_text.exact(json_text.wire_dumps(turn))
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    """The text first: OpenRouter recommends that, for how it reads the parts ("Image inputs")."""
+    text = [{"type": "text", "text": message.content}] if message.content else []
+    return [*text, *map(_image, message.images)]
+
+
+def _image(image: Image) -> dict[str, Any]:
+    if not image.data:
+        raise ValueError("an image that was not fetched cannot be sent")
+    return {"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{image.data}"}}
 
 
 def _known_as(provider: str, call: ToolCall) -> str:
@@ -78,7 +103,13 @@ def _rebuilt(provider: str, call: ToolCall) -> dict[str, Any]:
 
 
 def read(
-    provider: str, data: dict[str, Any], headers: Mapping[str, str], model: str, billed: Decimal | None = None
+    provider: str,
+    data: dict[str, Any],
+    headers: Mapping[str, str],
+    model: str,
+    *,
+    billed: Decimal | None = None,
+    host: str | None = None,
 ) -> ModelResponse:
     """A whole answer; a streamed one has the same form once it is put together."""
     choice = data["choices"][0]
@@ -99,6 +130,7 @@ def read(
         reasoning=message.get("reasoning") or message.get("reasoning_content") or "",
         billed_cost_usd=billed,
         request_id=data.get("id") or headers.get("x-generation-id"),
+        host=host,
     )
 
 
@@ -113,12 +145,21 @@ def refused(body: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def refusal(failures: Failures, body: dict[str, Any], headers: Mapping[str, str], model: str) -> ProviderError:
-    """The error that `refused` found; its code is the status that it means."""
+def refusal(
+    failures: Failures,
+    body: dict[str, Any],
+    headers: Mapping[str, str],
+    model: str,
+    *,
+    billed: Decimal | None = None,
+) -> ProviderError:
+    """The error that `refused` found; its code is the status that it means. `billed`: what the failed answer costs."""
     error = body.get("error")
     code = error.get("code") if isinstance(error, dict) else None
     status = code if isinstance(code, int) and 400 <= code < 600 else _UPSTREAM_FAILED
-    return failures.refusal(status, body if error else None, headers, model, within_200=True)
+    refusal = failures.refusal(status, body if error else None, headers, model, within_200=True)
+    refusal.billed_cost_usd = billed
+    return refusal
 
 
 def _read_call(provider: str, given: dict[str, Any], calls: list[ToolCall]) -> dict[str, Any]:

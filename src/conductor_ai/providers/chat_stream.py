@@ -56,7 +56,8 @@ class ChatAssembly:
             return self._stop()
         chunk = json_text.loads(event.data)
         if chat_completions.refused(chunk) is not None:
-            self._read(chunk, self._headers, self._model)
+            # The bill may have come before the error.
+            self._read({**chunk, "usage": chunk.get("usage") or self._chunks.usage}, self._headers, self._model)
         before = self._chunks.size
         deltas = self._chunks.add(chunk)
         if self._may_close and self._chunks.finish_reason is not None:
@@ -84,12 +85,12 @@ class ChatChunks:
         self.finish_reason: str | None = None
         self.size = 0
         """Counts what came, whether it can be shown or not."""
+        self.usage: dict[str, Any] | None = None
         self._named: dict[str, Any] = {}
         self._texts: dict[str, list[str]] = {}
         self._shown: str | None = None
         self._details = ReasoningDetails()
         self._calls = CallPieces()
-        self._usage: dict[str, Any] | None = None
         self._begun = False
 
     def add(self, chunk: dict[str, Any]) -> list[Delta]:
@@ -111,8 +112,8 @@ class ChatChunks:
             if delta:
                 self._take(delta, deltas)
         usage = chunk.get("usage")
-        if usage and usage != self._usage:
-            self._usage = usage
+        if usage and usage != self.usage:
+            self.usage = usage
             counted = chat_completions.usage(usage)
             if counted is not None:
                 deltas.append(UsageUpdate(counted))
@@ -124,7 +125,7 @@ class ChatChunks:
         return [*map(ToolCallEnd, range(calls)), Stop(reason)]
 
     def joined(self) -> dict[str, Any]:
-        body = {**self._named, "usage": self._usage}
+        body = {**self._named, "usage": self.usage}
         if self._begun:
             message: dict[str, Any] = {"role": "assistant"}
             message |= {name: joined(pieces) for name, pieces in self._texts.items()}

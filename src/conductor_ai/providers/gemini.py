@@ -14,10 +14,12 @@ from conductor_ai.errors import RequestRefused
 from conductor_ai.providers import gemini_reply
 from conductor_ai.providers.base import HeadSpec, ModelRequest
 from conductor_ai.providers.failures import Failures, Timeouts
+from conductor_ai.providers.gemini_head import head
 from conductor_ai.providers.gemini_reply import NAME, NOTHING, GeminiAssembly
 from conductor_ai.providers.http import END, ProviderHTTP, base_address, key_of
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.deltas import Delta
+from conductor_ai.schemas.images import Image
 from conductor_ai.schemas.messages import Message, ModelResponse, Role, ToolCall, ToolReply
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
@@ -52,22 +54,13 @@ class GeminiProvider:
         )
 
     def encode_head(self, spec: HeadSpec) -> bytes:
-        head: dict[str, Any] = {"generationConfig": {"maxOutputTokens": spec.max_output_tokens}}
-        if spec.instructions:
-            head["systemInstruction"] = {"parts": [{"text": spec.instructions}]}
-        if spec.tools:
-            declarations = [
-                {"name": tool.name, "description": tool.description, "parametersJsonSchema": tool.parameters}
-                for tool in spec.tools
-            ]
-            head["tools"] = [{"functionDeclarations": declarations}]
-        return json_text.wire_dumps(head)[:-1] + b',"contents":['
+        return json_text.wire_dumps(head(spec))[:-1] + b',"contents":['
 
     def encode_turn(self, message: Message) -> bytes:
         if message.role is Role.TOOL:
             turn = {"role": "user", "parts": [_function_response(reply) for reply in message.tool_replies]}
         elif message.role is Role.USER:
-            turn = {"role": "user", "parts": [{"text": message.content or NOTHING}]}
+            turn = {"role": "user", "parts": _said(message)}
         elif message.wire is not None and message.wire.provider == NAME:
             return message.wire.json
         else:
@@ -151,6 +144,20 @@ def _turn_signed_anew(turn: bytes) -> bytes:
     if called is not None:
         called["thoughtSignature"] = _FOREIGN_SIGNATURE
     return json_text.wire_dumps({**content, "parts": parts})
+
+
+def _said(message: Message) -> list[dict[str, Any]]:
+    """Images, then the text. Source: Gemini API, "Image understanding", on a prompt with a single image."""
+    parts = [_image(image) for image in message.images]
+    if message.content or not parts:
+        parts.append({"text": message.content or NOTHING})
+    return parts
+
+
+def _image(image: Image) -> dict[str, Any]:
+    if not image.data:
+        raise ValueError("an image that was not fetched cannot be sent")
+    return {"inlineData": {"mimeType": image.media_type, "data": image.data}}
 
 
 def _theirs(call: ToolCall) -> dict[str, str]:

@@ -39,6 +39,9 @@ _STOP = {
     "IMAGE_SAFETY": StopReason.CONTENT_FILTER,
     "IMAGE_PROHIBITED_CONTENT": StopReason.CONTENT_FILTER,
     "IMAGE_RECITATION": StopReason.CONTENT_FILTER,
+    "MALFORMED_FUNCTION_CALL": StopReason.MALFORMED_CALL,
+    "UNEXPECTED_TOOL_CALL": StopReason.MALFORMED_CALL,
+    "TOO_MANY_TOOL_CALLS": StopReason.MALFORMED_CALL,
 }
 _BLOCKED = "PROHIBITED_CONTENT"
 """What a blocked prompt amounts to; its own blockReason may be any word."""

@@ -43,7 +43,12 @@ class LocalProvider:
         )
 
     def encode_head(self, spec: HeadSpec) -> bytes:
-        return chat_completions.encode_head(spec, {})
+        extra: dict[str, Any] = {}
+        if spec.reasoning is not None:  # a budget has no word here; `none` turns it off
+            extra["reasoning_effort"] = spec.reasoning.effort.value
+        if spec.answer_schema is not None:  # these servers make a grammar of any schema
+            extra["response_format"] = chat_completions.response_format(spec.answer_schema, strict=True)
+        return chat_completions.encode_head(spec, extra)
 
     def encode_turn(self, message: Message) -> bytes:
         return chat_completions.encode_turn(NAME, message)

@@ -8,13 +8,17 @@ from typing import Any
 
 import aiohttp
 
+from conductor_ai.errors import InvalidInput
+from conductor_ai.model_catalog import ReasoningStyle
 from conductor_ai.providers import chat_completions
-from conductor_ai.providers.base import HeadSpec, ModelRequest
+from conductor_ai.providers.answer_schema import for_strict
+from conductor_ai.providers.base import HeadSpec, ModelRequest, Reasoning
 from conductor_ai.providers.chat_stream import ChatAssembly
 from conductor_ai.providers.failures import Failures, Timeouts
 from conductor_ai.providers.http import ProviderHTTP, base_address, key_of
 from conductor_ai.schemas.deltas import Delta
 from conductor_ai.schemas.messages import Message, ModelResponse
+from conductor_ai.schemas.parameters import ReasoningEffort
 
 NAME = "openrouter"
 DEFAULT_BASE_URL = "https://openrouter.ai/api/v1"
@@ -43,8 +47,16 @@ class OpenRouterProvider:
         )
 
     def encode_head(self, spec: HeadSpec) -> bytes:
-        # Without this, a host that ignores tools may answer.
-        extra = {"provider": {"require_parameters": True}} if spec.tools else {}
+        extra: dict[str, Any] = {}
+        if spec.reasoning is not None:
+            extra["reasoning"] = _reasoning(spec.reasoning)
+        if spec.answer_schema is not None:
+            extra["response_format"] = _response_format(spec.answer_schema)
+        routing: dict[str, Any] = {"order": list(spec.hosts)} if spec.hosts else {}
+        if spec.tools or spec.answer_schema is not None:
+            routing["require_parameters"] = True  # without this, a host that ignores tools or the schema may answer
+        if routing:
+            extra["provider"] = routing
         return chat_completions.encode_head(spec, extra)
 
     def encode_turn(self, message: Message) -> bytes:
@@ -60,10 +72,28 @@ class OpenRouterProvider:
         return ChatAssembly(self._read, headers, model, may_close=False)
 
     def _read(self, data: dict[str, Any], headers: Mapping[str, str], model: str) -> ModelResponse:
+        billed = _billed(data.get("usage"))
         refused = chat_completions.refused(data)
         if refused is not None:
-            raise chat_completions.refusal(self._http.failures, refused, headers, model)
-        return chat_completions.read(NAME, data, headers, model, _billed(data.get("usage") or {}))
+            raise chat_completions.refusal(self._http.failures, refused, headers, model, billed=billed)
+        return chat_completions.read(NAME, data, headers, model, billed=billed, host=data.get("provider"))
+
+
+def _response_format(schema: dict[str, Any]) -> dict[str, Any]:
+    """Hosts that are strict know little of JSON schema. What they could not be told is left to those that are not."""
+    try:
+        return chat_completions.response_format(for_strict(schema), strict=True)
+    except InvalidInput:
+        return chat_completions.response_format(schema, strict=False)
+
+
+def _reasoning(asked: Reasoning) -> dict[str, Any]:
+    """`enabled` turns it off for any model that lets it; which efforts a model knows, `none` included, varies."""
+    if asked.effort is ReasoningEffort.NONE:
+        return {"enabled": False}
+    if asked.style is ReasoningStyle.BUDGET:
+        return {"max_tokens": asked.budget_tokens}
+    return {"effort": asked.effort.value}
 
 
 def _meaning(status: int, error: Mapping[str, Any]) -> int:
@@ -83,9 +113,9 @@ def _meaning(status: int, error: Mapping[str, Any]) -> int:
 _DECLINED = ("moderation", "flagged", "blocked")
 
 
-def _billed(usage: dict[str, Any]) -> Decimal | None:
+def _billed(usage: Any) -> Decimal | None:
     """US dollars. Under a key of one's own at the host, `cost` is OpenRouter's fee and the host bills its part."""
-    cost = usage.get("cost")
+    cost = usage.get("cost") if isinstance(usage, dict) else None
     if cost is None:
         return None
     if not usage.get("is_byok"):

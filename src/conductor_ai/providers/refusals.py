@@ -27,6 +27,8 @@ _TOO_LONG = re.compile(
     r"|maximum number of tokens allowed|maximum prompt length",
     re.IGNORECASE,
 )
+_SIGNATURE = re.compile(r"invalid `?signature`? in `?(redacted_)?thinking|block is bound to a different", re.IGNORECASE)
+"""Source: Anthropic, "Preserved thinking", on prefix checks."""
 _LOADING = re.compile(r"\bloading\b", re.IGNORECASE)
 
 
@@ -50,6 +52,11 @@ def is_loading(words: str) -> bool:
 def is_too_long(words: str) -> bool:
     """Whether a refused request is larger than the model's context window."""
     return _TOO_LONG.search(words) is not None
+
+
+def is_about_a_signature(words: str) -> bool:
+    """Whether a 400 is about what the model signed in an earlier turn."""
+    return _SIGNATURE.search(words) is not None
 
 
 def error_object(body: Any) -> Mapping[str, Any]:

@@ -98,6 +98,7 @@ def may_fall_back(error: ProviderError) -> bool:
     - AnswerRefused: a refusal is an answer. Shopping around for a model that does what one has declined is a person's
       decision.
     - AnswerCut: the limit on tokens is the session's own.
+    - AnswerInvalid: the model has answered, twice; whether its answer or the schema is wrong, a person sees best.
     """
     if isinstance(error, _ELSEWHERE):
         return True

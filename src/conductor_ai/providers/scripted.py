@@ -47,14 +47,15 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Where a conversation stands. `turn` counts the model's turns so far; `prompt` is the newest user message;
-    `replies` are the tool replies since the last turn, `history` those of all turns in the prompt, oldest first. What a
-    tool returned is there without the fence around untrusted text."""
+    """Where a conversation stands. `turn` counts the model's turns so far; `prompt` is the newest user message, with
+    so many `images`; `replies` are the tool replies since the last turn, `history` those of all turns in the prompt,
+    oldest first. What a tool returned is there without the fence around untrusted text."""
 
     turn: int
     prompt: str
     replies: tuple[Reply, ...]
     history: tuple[Reply, ...]
+    images: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,8 @@ class ScriptedProvider:
         if message.wire is not None and message.wire.provider == NAME:
             return message.wire.json
         turn: dict[str, Any] = {"role": message.role.value, "content": message.content}
+        if message.images:
+            turn["images"] = len(message.images)
         if message.left_out:
             turn["left_out"] = message.left_out
         if message.tool_replies:
@@ -165,7 +168,7 @@ def _line(cue: Cue, moment: Moment) -> Line:
 
 
 def _moment(turns: Sequence[bytes]) -> Moment:
-    count, prompt = 0, ""
+    count, prompt, images = 0, "", 0
     history: list[Reply] = []
     since = 0
     for turn in map(json_text.loads, turns):
@@ -174,6 +177,6 @@ def _moment(turns: Sequence[bytes]) -> Moment:
         elif "left_out" in turn:  # a note that stands for turns which no longer fit the prompt
             count += turn["left_out"]
         elif turn["role"] == Role.USER.value:
-            prompt = turn["content"]
+            prompt, images = turn["content"], turn.get("images", 0)
         history += [Reply(*reply) for reply in turn.get("replies", ())]
-    return Moment(count, prompt, tuple(history[since:]), tuple(history))
+    return Moment(count, prompt, tuple(history[since:]), tuple(history), images)

@@ -37,12 +37,17 @@ Action Input: its arguments as one JSON object
 
 You will then be given a line that begins with "Observation" and holds what the tool returned. Never write an \
 observation yourself, and never guess what a tool returns. Calls that do not depend on each other may stand in one \
-answer: write an Action and an Action Input for each. As soon as you need no more tools, write:
+answer: write an Action and an Action Input for each. \
+"""
+_MAY_ANSWER = """\
+As soon as you need no more tools, write:
 
 Final Answer: your answer
-
-Tools:
 """
+_MUST_CALL = """\
+Each of your answers must use a tool: text without an Action counts for nothing.
+"""
+_TOOLS = "\nTools:\n"
 _WRITE_AGAIN = (
     "(What you wrote looks like a tool call and could not be read, so nothing was done. To call a tool, write a line "
     "`Action: ` with the name of a listed tool, and a line `Action Input: ` with one JSON object. To answer without a "
@@ -80,9 +85,10 @@ class TextReAct:
     def encode_head(self, spec: HeadSpec) -> bytes:
         if not spec.tools:
             return _Head(self._inner.encode_head(spec))
-        protocol = _PROTOCOL + "\n".join(map(_described, spec.tools))
+        described = "\n".join(map(_described, spec.tools))
+        protocol = _PROTOCOL + (_MUST_CALL if spec.must_call else _MAY_ANSWER) + _TOOLS + described
         instructions = f"{spec.instructions}\n\n{protocol}" if spec.instructions else protocol
-        head = _Head(self._inner.encode_head(replace(spec, instructions=instructions, tools=())))
+        head = _Head(self._inner.encode_head(replace(spec, instructions=instructions, tools=(), must_call=False)))
         head.offered = frozenset(tool.name for tool in spec.tools)
         return head
 
