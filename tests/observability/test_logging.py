@@ -59,6 +59,28 @@ def test_no_line_holds_a_secret_not_even_of_another_library() -> None:
     assert (second["event"], second["logger"]) == (f"sent {REDACTED}", "other.library")
 
 
+@pytest.mark.parametrize("app_env", ["production", "development"])
+def test_a_line_that_cannot_be_made_says_where_it_is_and_not_what_it_holds(
+    app_env: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = io.StringIO()
+    logging.getLogger().handlers.clear()  # pytest's own raise here
+    configure(app_env, Redactor(), stream=stream)
+    logging.getLogger("a").info("%d of %d", SECRET)
+    [line] = stream.getvalue().splitlines()
+    assert "could not be written: TypeError" in line
+    assert f"{__file__}:" in line
+    assert SECRET not in line + "".join(capsys.readouterr())
+
+
+def test_a_stream_that_is_closed_takes_no_line_and_breaks_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    configure("production", Redactor(), stream=stream)
+    stream.close()
+    logging.getLogger("a").info("to nobody: %s", SECRET)
+    assert "".join(capsys.readouterr()) == ""
+
+
 def test_development_lines_are_for_people() -> None:
     stream = io.StringIO()
     configure("development", Redactor([SECRET]), stream=stream)

@@ -55,6 +55,8 @@ async def run_call(log: SessionLog, toolset: Toolset, sink: SessionSink, open_ca
         return
     if facts:
         done["facts"] = facts
+    if done["error"] is not None:
+        done["error"] = log.redactor.clean_log(done["error"])  # it may name a URL with a password in it
     if reader is not None and reader.label is not None:
         done["provenance"] = provenance(reader.label["tool"], reader.label["source"])
     log.stage(EventType.TOOL_COMPLETED, done)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from conductor_ai.cli import answer_stream, arguments, output, stdin_text
 from conductor_ai.cli.exit_codes import ExitCode, of_error
+from conductor_ai.cli.secrets import without_secrets
 from conductor_ai.errors import ConductorError
 
 
@@ -68,6 +69,6 @@ def _refused(
     if debug:
         import traceback
 
-        output.note(traceback.format_exc())
+        output.note(without_secrets(traceback.format_exc()))
     output.say_error(code, message, hint, as_json=as_json)
     return exit_code

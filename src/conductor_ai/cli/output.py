@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from conductor_ai.cli.answer_stream import answer_stream
+from conductor_ai.cli.secrets import without_secrets
 from conductor_ai.cli.text import one_line, plain
 
 
@@ -41,6 +42,8 @@ def note(text: str) -> None:
 
 def say_error(code: str, message: str, hint: str | None, *, as_json: bool) -> None:
     """`error:` and `hint:` lines on standard error; with `as_json` also one object on standard output."""
+    message = without_secrets(message)  # before it is cut: no part of one may stay
+    hint = without_secrets(hint) if hint else hint
     note(f"error: {one_line(message, 1000)}")
     if hint:
         note(f"hint: {one_line(hint, 1000)}")

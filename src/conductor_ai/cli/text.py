@@ -27,8 +27,10 @@ def exact(text: str) -> str:
 
 
 def one_line(text: str, width: int = 100) -> str:
-    """`text` on one line of at most `width` characters; a cut ends in `...`."""
-    line = " ".join(plain(text[: width * 8]).split())
+    """`text` on one line of at most `width` characters, without what looks like a credential; a cut ends in `...`."""
+    from conductor_ai.schemas.credentials import without_credentials
+
+    line = " ".join(plain(without_credentials(text[: width * 8])).split())
     return line if len(line) <= width and len(text) <= width * 8 else line[: width - 3] + "..."
 
 

@@ -50,12 +50,14 @@ async def call_tool(
         await direct.run()
     finally:
         await direct.record_end()
-    done = direct.done
+    done, redactor = direct.done, states.redactor
+    # As in a session: what a tool repeats of our keys goes no further.
+    result = json_text.loads(redactor.clean_json(json_text.dumps(done["result"])))
     return ToolResult(
         tool_name=name,
         success=done["outcome"] == ToolOutcome.SUCCEEDED,
-        result=json_text.plain(done["result"]),
-        error=done["error"],
+        result=result,
+        error=None if done["error"] is None else redactor.clean_log(done["error"]),
         execution_time_ms=done["execution_time_ms"],
         # Where a tool names no source, what it brought is from outside all the same.
         source=(done["provenance"]["source"] or name) if "provenance" in done else None,

@@ -163,6 +163,7 @@ class AuditLogger:
     def _rows(
         self, record: AuditRecord, org_id: str, session_id: str | None
     ) -> tuple[AuditEntry, list[ToolExecutionRow]]:
+        clean = self._redactor.clean_log
         facts = record.model_dump(
             mode="python", include={"call_id", "tool_name", "execution_time_ms", "success", "error"}, exclude_none=True
         )
@@ -180,7 +181,7 @@ class AuditLogger:
                     org_id=org_id,
                     session_id=session_id,
                     call_id=record.call_id,
-                    tool_name=escaped_text(record.tool_name),
+                    tool_name=clean(escaped_text(record.tool_name)),
                     arguments=record.input,
                     output=record.output,
                     execution_time_ms=record.execution_time_ms or 0.0,
@@ -189,7 +190,8 @@ class AuditLogger:
                     created_at=utc_now(),
                 )
             ]
-        return self.entry(escaped_text(record.category), escaped_text(record.action), metadata), executions
+        category, action = clean(escaped_text(record.category)), clean(escaped_text(record.action))
+        return self.entry(category, action, metadata), executions
 
     def _stored(self, value: Any) -> str:
         text = record_json(value)
@@ -212,8 +214,10 @@ def _without_secrets(
     redactor: Redactor, entry: AuditEntry, executions: list[ToolExecutionRow]
 ) -> tuple[list[AuditEntry], list[ToolExecutionRow]]:
     """Rows built by a logger that knows other secrets than the session's own redactor does."""
-    return [entry._replace(metadata=redactor.clean_log_json(entry.metadata))], [
+    clean = redactor.clean_log
+    return [AuditEntry(clean(entry.category), clean(entry.action), redactor.clean_log_json(entry.metadata))], [
         row._replace(
+            tool_name=clean(row.tool_name),
             input=redactor.clean_log_json(row.input),
             output=None if row.output is None else redactor.clean_log_json(row.output),
             error=None if row.error is None else redactor.clean_log(row.error),

@@ -62,6 +62,24 @@ def configure(app_env: str, redactor: Redactor, level: str = "INFO", *, stream: 
     root.setLevel(level)
 
 
+def clean_last_resort(redactor: Redactor) -> None:
+    """Where nobody has said where log lines go, Python prints warnings as they are to standard error: from now on
+    without secrets. For a process that is ours."""
+    handler = _Handler(sys.stderr)
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(_Cleaned(redactor))
+    logging.lastResort = handler
+
+
+class _Cleaned(logging.Formatter):
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redactor.clean_log(super().format(record))
+
+
 def _take_over_structlog(added: list[Processor], level: str) -> None:
     """We log through the standard library; a plugin may use structlog, which left alone prints to standard output."""
     import structlog
@@ -81,6 +99,18 @@ def _take_over_structlog(added: list[Processor], level: str) -> None:
 
 class _Handler(logging.StreamHandler[TextIO]):
     """Ours, to be found again by the next `configure`."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name is the library's
+        """Say that a line could not be made. Python's own way prints its arguments, and the secrets in them."""
+        error = sys.exc_info()[1]
+        where = f"{record.pathname}:{record.lineno}"
+        said = ("a log line of %s could not be written: %s", (where, type(error).__name__))
+        substitute = logging.LogRecord(record.name, logging.ERROR, record.pathname, record.lineno, *said, None)
+        try:
+            self.stream.write(self.format(substitute) + self.terminator)
+            self.flush()
+        except (OSError, ValueError):
+            return  # the stream is gone or closed, and with it whoever could be told
 
 
 def _add_session(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

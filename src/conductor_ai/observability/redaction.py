@@ -2,71 +2,42 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from conductor_ai.schemas import json_text
-from conductor_ai.schemas.secrets import can_be_hidden
+from conductor_ai.schemas.credentials import MARKS, REDACTED, forms_of, without_credentials
 
-REDACTED = "[redacted]"
-
-_BEARER = r"(?i:(\bbearer +))(?:[A-Za-z0-9._~+/=-]{20,}|(?=[A-Za-z._~+/=-]*\d)[A-Za-z0-9._~+/=-]{8,})"
-_BEARER_REDACTED = rf"\g<1>{REDACTED}"
-
-# Each pattern is looked for only where its marker stands, so that text without any costs a few substring searches.
-# No pattern may take more than linear time on text written to hurt it: bounded or possessive, anchored on the marker.
-_PATTERNS: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
-    (marker, re.compile(pattern), replacement)
-    for marker, pattern, replacement in (
-        ("sk-ant-", r"sk-ant-[A-Za-z0-9_-]{8,}", REDACTED),
-        ("sk-or-", r"sk-or-[A-Za-z0-9_-]{8,}", REDACTED),
-        ("AIza", r"AIza[A-Za-z0-9_-]{30,}", REDACTED),
-        ("ghp_", r"ghp_[A-Za-z0-9]{20,}", REDACTED),
-        ("xox", r"xox[abeoprs]-[A-Za-z0-9-]{8,}", REDACTED),
-        ("AKIA", r"AKIA[A-Z0-9]{16}(?![A-Za-z0-9])", REDACTED),
-        ("eyJ", r"eyJ[A-Za-z0-9_-]{8,512}+(?:\.[A-Za-z0-9_-]++){2,4}", REDACTED),
-        (
-            "PRIVATE KEY",
-            r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)",
-            REDACTED,
-        ),
-        # A bare word after "bearer" is prose ("bearer authentication"); a token has a digit or is long.
-        ("earer ", _BEARER, _BEARER_REDACTED),
-        ("EARER ", _BEARER, _BEARER_REDACTED),
-        ("://", r"(://[^\s/?#@:\"'\\<>]{0,256}:)[^\s/?#@\"'\\<>]{1,1024}+@", rf"\g<1>{REDACTED}@"),
-    )
-)  # fmt: skip
-
-_MARKERS = tuple(marker for marker, _, _ in _PATTERNS)
+__all__ = ["REDACTED", "Redactor"]
 
 
 class Redactor:
     """Knows the secrets of this process and takes them out of text.
 
-    Looked for are the exact values and the forms in which they travel: base64 in all three alignments (standard and
-    URL-safe), percent-encoded, JSON-escaped. Values that `can_be_hidden` refuses are not registered: they are so short
-    that they would match ordinary words.
+    Looked for are the exact values and the forms in which they travel (`schemas.credentials.forms_of`). Values that
+    `can_be_hidden` refuses are not registered: they are so short that they would match ordinary words.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._needles: tuple[str, ...] = ()
-        self._marks = _MARKERS
+        self._marks = MARKS
         self._secrets: re.Pattern[str] | None = None
+        self._beginnings: re.Pattern[str] | None = None
         for secret in secrets:
             self.add(secret)
 
     def add(self, secret: str) -> None:
         """Register one more value; a short one is left out (see the class)."""
-        if not can_be_hidden(secret):
+        forms = forms_of(secret)
+        if not forms:
             return
         # Longest first: where two forms begin at one place, the longer one covers the other.
-        self._needles = tuple(sorted({*self._needles, *_forms(secret)}, key=len, reverse=True))
-        self._marks = (*self._needles, *_MARKERS)
+        self._needles = tuple(sorted({*self._needles, *forms}, key=len, reverse=True))
+        self._marks = (*self._needles, *MARKS)
         self._secrets = re.compile("|".join(map(re.escape, self._needles)))
+        self._beginnings = None
 
     def clean(self, text: str) -> str:
         """`text` without registered secrets. Patterns are left alone: one could hit a provider's signature."""
@@ -76,13 +47,30 @@ class Redactor:
                 return self._without_secrets(text)
         return text
 
+    def clean_so_far(self, text: str) -> tuple[str, str]:
+        """As `clean`, for text of which more may come: what is certain by now, and the end that may begin a secret.
+
+        That end, commonly empty, goes before what comes next, and through `clean` where nothing does. So the parts
+        join to what `clean` makes of the whole text, however it was cut.
+        """
+        secrets = self._secrets
+        if secrets is None:
+            return text, ""
+        end = self._undecided(text, 0)
+        if len(text) < len(self._needles[-1]) or not any(needle in text for needle in self._needles):
+            return (text, "") if end == len(text) else (text[:end], text[end:])
+        parts: list[str] = []
+        at = 0
+        while (found := secrets.search(text, at)) is not None and found.start() < end:
+            parts += text[at : found.start()], REDACTED
+            at = found.end()
+            if at > end:
+                end = self._undecided(text, at)
+        return "".join((*parts, text[at:end])), text[end:]
+
     def clean_log(self, text: str) -> str:
-        """`text` without registered secrets and without anything that looks like a well-known kind of key."""
-        text = self.clean(text)
-        for marker, pattern, replacement in _PATTERNS:
-            if marker in text:
-                text = pattern.sub(replacement, text)
-        return text
+        """`text` without registered secrets and without anything that looks like a credential."""
+        return without_credentials(self.clean(text))
 
     def clean_json(self, text: str) -> str:
         """As `clean`, for JSON text: what comes back is JSON text too."""
@@ -100,6 +88,19 @@ class Redactor:
 
     def _without_secrets(self, text: str) -> str:
         return text if self._secrets is None else self._secrets.sub(REDACTED, text)
+
+    def _undecided(self, text: str, start: int) -> int:
+        """Where the first beginning of a secret stands that `text` ends with, from `start` on; else its length."""
+        if self._beginnings is None:
+            self._beginnings = _beginnings(self._needles)
+        at = max(start, len(text) - len(self._needles[0]) + 1)
+        while (found := self._beginnings.search(text, at)) is not None:
+            at = found.start()
+            tail = text[at:]
+            if found.end() == len(text) or any(needle != tail and needle.startswith(tail) for needle in self._needles):
+                return at
+            at += 1
+        return len(text)
 
     def _kept_json(self, text: str, clean: Callable[[str], str]) -> str:
         cleaned = clean(text)
@@ -121,37 +122,26 @@ def _cleaned_value(value: Any, clean: Callable[[str], str]) -> Any:
     return value
 
 
+def _beginnings(needles: Iterable[str]) -> re.Pattern[str]:
+    """Finds the first three characters of a needle, or fewer of them where the text ends."""
+    by_first: dict[str, dict[str, set[str]]] = {}
+    for needle in needles:
+        by_first.setdefault(needle[0], {}).setdefault(needle[1], set()).add(needle[2])
+    return re.compile(
+        "|".join(
+            rf"{re.escape(first)}(?:\Z|{'|'.join(_second(*pair) for pair in by_second.items())})"
+            for first, by_second in by_first.items()
+        )
+    )
+
+
+def _second(second: str, thirds: Iterable[str]) -> str:
+    return rf"{re.escape(second)}(?:\Z|{'|'.join(map(re.escape, thirds))})"
+
+
 def _is_json(text: str) -> bool:
     try:
         json_text.loads(text)
     except ValueError:
         return False
     return True
-
-
-def _forms(secret: str) -> Iterator[str]:
-    yield secret
-    yield from _base64_forms(secret.encode("utf-8", "surrogatepass"))
-    yield from _percent_forms(secret)
-    for ascii_only in (True, False):
-        once = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
-        yield once
-        yield json.dumps(once, ensure_ascii=ascii_only)[1:-1]  # arguments travel as JSON text inside JSON
-        yield once.replace("/", r"\/")
-
-
-def _base64_forms(secret: bytes) -> Iterator[str]:
-    """What the secret alone decides of its base64 text, after 0, 1 or 2 other bytes in the same group of three."""
-    for offset, first in ((0, 0), (1, 2), (2, 3)):
-        text = base64.b64encode(b"\0" * offset + secret).decode()
-        whole = text[first : 8 * (offset + len(secret)) // 6]
-        yield whole
-        yield whole.translate(str.maketrans("+/", "-_"))
-
-
-def _percent_forms(secret: str) -> Iterator[str]:
-    for encode in (quote, quote_plus):
-        for safe in ("", "/"):
-            text = encode(secret, safe=safe, errors="surrogatepass")
-            yield text
-            yield re.sub(r"%[0-9A-F]{2}", lambda code: code[0].lower(), text)

@@ -1,12 +1,14 @@
 """Every way a provider's call can fail, translated once into our own errors.
 
-A message is one line: provider, model, status and the provider's own short words, with the key cut out.
+A message is one line: provider, model, status and the provider's own short words, with the key cut out in whatever form
+it comes, and with it all that looks like a credential.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -22,12 +24,19 @@ from conductor_ai.errors import (
     ProviderUnavailable,
     RateLimited,
     RequestRefused,
+    SignatureRefused,
     TruncatedReply,
 )
 from conductor_ai.providers import refusals
-from conductor_ai.schemas.secrets import can_be_hidden
+from conductor_ai.schemas.credentials import forms_of, without_credentials
 
 MAX_SAID_CHARS = 300
+_MAX_ID_CHARS = 200
+_READ_CHARS = 65_536
+"""Of what a provider says. A credential longer than `_CUT_MARGIN_CHARS` that lies across the cut would show in part."""
+_CUT_MARGIN_CHARS = 8_192
+_LONG_QUOTE = re.compile(r"['\"].{60,}", re.DOTALL)
+"""What Python's own errors quote of a reply, they may also cut, and a key in it."""
 _LATER = "try again later, or choose another model"
 
 
@@ -61,7 +70,7 @@ class Failures:
     provider: str
     key_variable: str
     url_variable: str
-    secret: str = ""
+    secret: str = field(default="", repr=False)
     meaning: Callable[[int, Mapping[str, Any]], int] = status_as_is
 
     def transport(self, exc: Exception, model: str, timeouts: Timeouts, *, answering: bool) -> ProviderError:
@@ -126,7 +135,7 @@ class Failures:
             provider=self.provider,
             model=model,
             status=status,
-            request_id=refusals.request_id(body, headers),
+            request_id=self._request_id(body, headers),
             hint=hint,
             retry_after_s=delay_s,
             retryable=False if final else None,
@@ -134,7 +143,7 @@ class Failures:
 
     def malformed(self, what: str, model: str, status: int | None = None) -> MalformedReply:
         return MalformedReply(
-            self._line(f"{self.provider} sent an unusable reply for {model}", what),
+            self._line(f"{self.provider} sent an unusable reply for {model}", _LONG_QUOTE.sub("'…'", what)),
             provider=self.provider,
             model=model,
             status=status,
@@ -180,16 +189,28 @@ class Failures:
             return RequestRefused, f"the address redirects or answers nothing: check {self.url_variable}"
         if status == 404:
             return RequestRefused, "check the model's id: it may be unknown, retired, or not open to your key"
+        if refusals.is_about_a_signature(words):
+            return SignatureRefused, "something before a signed turn has changed; start a new session"
         if refusals.is_too_long(words):
             return PromptTooLong, "shorten the conversation, or choose a model with a larger context window"
         return RequestRefused, "the same request would be refused again: change the request or the model"
 
+    def _request_id(self, body: Any, headers: Mapping[str, str]) -> str | None:
+        """None for what is too long to be an id: a service that echoes a header may put anything there."""
+        found = refusals.request_id(body, headers)
+        return None if found is None or len(found) > _MAX_ID_CHARS else self._without_credentials(found)
+
     def _line(self, text: str, said: str = "") -> str:
-        """One line. The key goes out before the provider's words are cut, so that no part of it stays."""
-        if can_be_hidden(self.secret):
-            said = said.replace(self.secret, "[key]")
-            text = text.replace(self.secret, "[key]")
-        said = " ".join(said.split())
+        """One line. Credentials go out before the provider's words are cut, so that no part of one stays."""
+        cut = len(said) > _READ_CHARS
+        said = self._without_credentials(said[:_READ_CHARS])
+        said = " ".join((said[:-_CUT_MARGIN_CHARS] if cut else said).split())
         if len(said) > MAX_SAID_CHARS:
-            said = f"{said[:MAX_SAID_CHARS]}…"
-        return " ".join(text.split()) + (f": {said}" if said else "")
+            # Between two words: a secret that only the log's redactor knows must reach it whole.
+            said = f"{said[: MAX_SAID_CHARS + 1].rpartition(' ')[0]}…"
+        return " ".join(self._without_credentials(text).split()) + (f": {said}" if said else "")
+
+    def _without_credentials(self, text: str) -> str:
+        for form in forms_of(self.secret):
+            text = text.replace(form, "[key]")
+        return without_credentials(text)
