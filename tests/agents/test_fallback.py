@@ -176,7 +176,46 @@ async def test_thinking_of_another_model_of_the_same_provider_stays_out(house: H
     assert (b"c2lnbmVk" in last, b"bGF0ZXI=" in last) == (False, True)
 
 
+async def test_a_call_that_cannot_be_read_is_asked_for_once_more(house: House) -> None:
+    house.flash.will_answer(body=gemini_server.reply([], "MALFORMED_FUNCTION_CALL"))
+    house.flash.will_answer(body=GEMINI.calls([("", "look", {})]))
+    house.flash.will_answer(body=GEMINI.says("Three."))
+
+    session = await (await house.runner(FLASH)).run(TASK)
+
+    assert session.final_answer == "Three."
+    told = house.flash.requests[1].json["contents"][-1]["parts"][0]["text"]
+    assert told.startswith("[Your answer was not taken: the tool call in it could not be read.")
+    assert [event.type.value for event in await house.events(session.session_id)].count("answer.rejected") == 1
+
+
+async def test_signatures_that_do_not_hold_any_more_are_left_out(house: House) -> None:
+    said = "messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a different one."
+    later = {**SIGNED, "signature": "bGF0ZXI="}
+    house.claude.will_answer(body=anthropic_server.reply([SIGNED, TOOL_USE], "tool_use"))
+    house.claude.will_answer(400, {"type": "error", "error": {"type": "invalid_request_error", "message": said}})
+    house.claude.will_answer(body=anthropic_server.reply([later, {**TOOL_USE, "id": "toolu_2"}], "tool_use"))
+    house.claude.will_answer(body=ANTHROPIC.says("Three."))
+
+    session = await (await house.runner(CLAUDE)).run(TASK)
+
+    assert session.final_answer == "Three.", session.error
+    with_first, without, with_new = [request.raw for request in house.claude.requests[1:]]
+    assert (b"c2lnbmVk" in with_first, b"c2lnbmVk" in without, b"c2lnbmVk" in with_new) == (True, False, False)
+    assert b"bGF0ZXI=" in with_new
+
+
+async def test_signatures_are_left_out_once_and_no_more(house: House) -> None:
+    body = {"type": "error", "error": {"type": "invalid_request_error", "message": "Invalid `signature` in `thinking`"}}
+    house.claude.will_answer(400, body)
+    house.claude.will_answer(400, body)
+    session = await (await house.runner(CLAUDE)).run(TASK)
+    assert (session.status, len(house.claude.requests)) == (SessionStatus.FAILED, 2)
+    assert (await house.events(session.session_id))[-1].payload["code"] == "signature_refused"
+
+
 async def test_an_answer_that_is_none_goes_to_the_next_model(house: House) -> None:
+    house.flash.will_answer(body=gemini_server.reply([], "MALFORMED_FUNCTION_CALL"))
     house.flash.will_answer(body=gemini_server.reply([], "MALFORMED_FUNCTION_CALL"))
     house.claude.will_answer(body=ANTHROPIC.says("Hi."))
 

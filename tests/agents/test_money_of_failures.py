@@ -155,3 +155,12 @@ async def test_interrupted_after_it_asked_too_late_a_once_tool_is_not_started_ag
 
     assert (session.status, ran) == (SessionStatus.COMPLETED, ["a"])
     assert session.steps[0].tool_calls[0].outcome == "unknown"
+
+
+async def test_a_failure_that_names_its_cost_is_charged_exactly_that(house: House) -> None:
+    failed = {"error": {"code": 400, "message": "the host gave up"}, "usage": {"cost": 0.0123, "prompt_tokens": 9}}
+    for limits in ({"max_cost_usd": "1"}, {}):
+        house.deepseek.will_answer(200, failed)
+        session = await (await house.runner(DEEPSEEK, limits=limits)).run(TASK)
+        assert session.status is SessionStatus.FAILED
+        assert await unsettled(house, session.session_id) == Decimal("0.0123")

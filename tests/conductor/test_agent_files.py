@@ -107,7 +107,7 @@ BAD = PLAIN.format("bad")
         ('name = "bad"\ndescription = "x"', "instructions is missing"),
         (
             BAD + 'modell = "x"',
-            "unknown key 'modell' (keys are: name, description, instructions, model, models, tools, limits)",
+            "unknown key 'modell' (keys are: name, description, instructions, model, models, tools, limits, ",
         ),
         (PLAIN.format("other"), "name must be 'bad', as the file is called, got 'other'"),
         (BAD.replace('"Does bad."', "3"), "description must be text, got a number"),
@@ -129,6 +129,13 @@ BAD = PLAIN.format("bad")
         (BAD + "limits.max_cost_usd = inf", "limits: limit max_cost_usd must be a number (Decimal), got inf"),
         (BAD + "limits.max_steps = 0x" + "f" * 5000, "limits: a number is too long"),
         (BAD + "limits.max_steps = " + "9" * 5000, "it is not TOML: "),
+        (BAD + "parameters = 3", "parameters must be a table, got a number ([parameters])"),
+        (BAD + "parameters.heat = 3", "parameters: unknown parameter 'heat' (parameters are: temperature, "),
+        (BAD + "parameters.temperature = nan", "parameters: temperature must be a number from 0 to 2, got nan"),
+        (BAD + "response_schema = 3", "response_schema must be a JSON schema, as JSON text or as a table"),
+        (BAD + "response_schema = '{'", "response_schema is not JSON: "),
+        (BAD + "response_schema = '[]'", "response_schema must be a JSON schema, as JSON text or as a table"),
+        (BAD + "response_schema.type = 'array'", "response_schema must describe an object"),
         (BAD + "name = 'bad'", "it is not TOML: "),
         ("name: bad", "it is not TOML: "),
         ("x = " + "[" * 100_000, "it is not TOML: "),
@@ -335,6 +342,31 @@ async def test_limits_given_as_a_whole_replace_the_files(clerk: Path) -> None:
     config = await created(StartRequest(messages=TASK, agent="clerk", limits=Limits(max_tokens=5000)))
 
     assert config["limits"] == Limits(max_tokens=5000).to_dict()
+
+
+ASKING = (
+    CLERK
+    + """
+[parameters]
+temperature = 0.5
+
+[response_schema]
+type = "object"
+required = ["count"]
+"""
+)
+
+
+async def test_a_file_says_how_the_model_is_asked_and_the_request_wins(clerk: Path) -> None:
+    write(clerk.parent, "clerk", ASKING)
+    config = await created(StartRequest(messages=TASK, agent="clerk"))
+    assert config["response_schema"] == {"type": "object", "required": ["count"]}
+    assert config["parameters"] == {"temperature": 0.5, "reasoning_effort": None}
+    config = await created(
+        StartRequest(messages=TASK, agent="clerk", parameters={"temperature": 1}, response_schema={"type": "object"})
+    )
+    assert config["response_schema"] == {"type": "object"}
+    assert config["parameters"] == {"temperature": 1.0, "reasoning_effort": None}
 
 
 async def test_a_session_goes_on_without_its_agents_file(clerk: Path) -> None:

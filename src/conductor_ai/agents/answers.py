@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from conductor_ai.errors import AnswerCut, AnswerRefused, MalformedReply, ProviderError
+from conductor_ai.errors import AnswerCut, AnswerInvalid, AnswerRefused, MalformedReply, ProviderError
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.costs import UNKNOWN_COST, CallCost, CostSource
@@ -37,6 +37,8 @@ def model_completed(
         payload["attempts"] = attempts
     if response.request_id is not None:
         payload["request_id"] = response.request_id
+    if response.host is not None:
+        payload["host"] = response.host
     return payload
 
 
@@ -65,6 +67,16 @@ def _numbered(step_no: int, response: ModelResponse) -> list[ToolCallPayload]:
     return calls
 
 
+def unfit(model: ModelInfo, problem: str) -> AnswerInvalid:
+    """The failure of an answer that does not fit its schema, after the model was told so once."""
+    return AnswerInvalid(
+        f"the answer of {model.id} does not fit the schema, not the second time either: {problem}",
+        provider=model.provider,
+        model=model.id,
+        hint="what came is in the log; add a message to let it try again, or make the schema simpler",
+    )
+
+
 def problem(model: ModelInfo, response: ModelResponse) -> ProviderError | None:
     """Why a reply without tool calls is not an answer; None where it is one."""
     if response.stop_reason in (StopReason.REFUSAL, StopReason.CONTENT_FILTER):
@@ -82,7 +94,8 @@ def problem(model: ModelInfo, response: ModelResponse) -> ProviderError | None:
             request_id=response.request_id,
             hint="what came is in the log; add a message to let it go on, or start anew with more max_output_tokens",
         )
-    if not response.content and response.stop_reason is not StopReason.END_TURN:
+    unreadable = response.stop_reason is StopReason.MALFORMED_CALL
+    if unreadable or (not response.content and response.stop_reason is not StopReason.END_TURN):
         return MalformedReply(
             f"{model.id} gave an empty answer ({response.stop_reason})",
             provider=model.provider,

@@ -10,17 +10,20 @@ from dataclasses import replace
 from typing import Any
 
 from conductor_ai.agents import answers, limits
+from conductor_ai.agents.answer_schema import AnswerSchema
 from conductor_ai.agents.call_run import run_call
 from conductor_ai.agents.closing import cancel
 from conductor_ai.agents.context_window import give_up_newest, trimming
+from conductor_ai.agents.final_answer import ask_again, complete, take_called_answer
 from conductor_ai.agents.limits import Pause, Reserve
 from conductor_ai.agents.model_call import call_model
 from conductor_ai.agents.models import Lineup
 from conductor_ai.agents.session_log import SessionLog
-from conductor_ai.agents.session_state import OpenCall, SessionState
+from conductor_ai.agents.session_state import OpenCall
+from conductor_ai.agents.step_result import StepResult
 from conductor_ai.agents.tool_calls import Toolset, completed
 from conductor_ai.agents.triage import triage
-from conductor_ai.errors import PromptTooLong, ProviderError
+from conductor_ai.errors import PromptTooLong, ProviderError, SignatureRefused
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.observability.audit import SessionSink
 from conductor_ai.providers.retries import RetryBudget
@@ -37,7 +40,7 @@ from conductor_ai.schemas.events import (
 )
 from conductor_ai.schemas.messages import ModelResponse, StopReason
 from conductor_ai.schemas.session import ENDED, PauseReason, SessionStatus
-from conductor_ai.schemas.steps import AgentStep, StepType, model_step
+from conductor_ai.schemas.steps import StepType
 
 _logger = logging.getLogger(__name__)
 
@@ -45,36 +48,18 @@ CostUSD = Callable[[ModelInfo, ModelResponse], CallCost]
 """What a call cost, and who says so."""
 
 
-class StepResult:
-    """What one step came to. `to_step` is the form for callers, built only when somebody asks."""
-
-    __slots__ = ("_calls", "_content", "_model_call", "_step_no", "_type")
-
-    def __init__(
-        self, state: SessionState, step_type: StepType, content: str | None = None, calls: Sequence[OpenCall] = ()
-    ) -> None:
-        self._step_no = state.step_no
-        self._type = step_type
-        self._content = content
-        self._model_call = state.newest
-        self._calls = calls
-
-    def to_step(self) -> AgentStep:
-        if self._content is not None or self._model_call is None:
-            return AgentStep(self._step_no, self._type, self._content or "")
-        step = model_step(self._model_call)
-        step.type = self._type
-        for view, open_call in zip(step.tool_calls, self._calls, strict=False):
-            if open_call.completed is not None:
-                view.end(open_call.completed)
-        return step
-
-
 class Drive:
     """Owns a claimed session until `step` has brought it to a stop; the claimer lets go of it then."""
 
     def __init__(
-        self, log: SessionLog, toolset: Toolset, lineup: Lineup, *, cost_usd: CostUSD, retry_budget: RetryBudget
+        self,
+        log: SessionLog,
+        toolset: Toolset,
+        lineup: Lineup,
+        schema: AnswerSchema | None = None,
+        *,
+        cost_usd: CostUSD,
+        retry_budget: RetryBudget,
     ) -> None:
         config = log.state.config
         self.log = log
@@ -85,14 +70,21 @@ class Drive:
         self.stopped = asyncio.Event()
         self._toolset = toolset
         self._lineup = lineup
+        self._schema = schema
         self._retry_budget = retry_budget
         self._cost_usd = cost_usd
         self._sink = SessionSink(config.org_id, log.session_id, log.redactor, log.record)
         self._segment_started = time.monotonic()
         self._stepping = False
         self._cancelled_by_us = False
+        self._unsigned_at: int | None = None
         self._reserve: Reserve | None = None
         self._interruptible: asyncio.Task[Any] | None = None
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model in use."""
+        return self._lineup.current.info
 
     @property
     def running(self) -> bool:
@@ -130,7 +122,7 @@ class Drive:
 
     async def finish_cancel(self) -> StepResult:
         reserve, self._reserve = self._reserve, None
-        await cancel(self.log, "another process", None if reserve is None else reserve.lost_usd())
+        await cancel(self.log, "another process", limits.unsettled_text(reserve))
         return StepResult(self.log.state, StepType.CANCELLED, "cancelled")
 
     async def _step_or_stop(self) -> StepResult:
@@ -175,7 +167,9 @@ class Drive:
                 if not state.open_calls:
                     return await self._answered(response)
             except ProviderError as error:
-                if not self._make_all_room(error) and not await self._switch_model(error):
+                if not (
+                    self._make_all_room(error) or await self._tell_unsigned(error) or await self._switch_model(error)
+                ):
                     raise
                 return await self._step()  # within the limits, which may be those of another model now
         return await self._answer_calls()
@@ -209,6 +203,18 @@ class Drive:
         self.log.commit()
         return True
 
+    async def _tell_unsigned(self, error: ProviderError) -> bool:
+        """Tell the model the history without what it signed, where the provider says that this does not hold any more:
+        old results have left the prompt before it. Nothing of it is an event: a resumed session finds out again."""
+        if not isinstance(error, SignatureRefused) or self._unsigned_at == self.log.state.seq:
+            return False
+        _logger.info("session %s goes on without earlier signatures: %s", self.log.session_id, error)
+        self._reserve = self._interruptible = None
+        model = self._lineup.current
+        await self.log.retell(model.provider.encode_turn, model.info.id, signed=False)
+        self._unsigned_at = self.log.state.seq
+        return True
+
     async def _call_model(self) -> ModelResponse:
         log, state, model = self.log, self.log.state, self._lineup.current
         step_no = state.step_no + 1
@@ -223,7 +229,7 @@ class Drive:
         answers.put_cost(
             payload, self._cost_usd(model.info, response), None if reserve is None else reserve.attempt_usd
         )
-        if reserve is not None and (lost_usd := reserve.lost_usd(with_this=False)) is not None:
+        if (lost_usd := limits.unsettled_text(reserve, answered=True)) is not None:
             payload["unsettled_usd"] = lost_usd
         self._reserve = None
         log.stage(EventType.MODEL_COMPLETED, payload)
@@ -263,12 +269,13 @@ class Drive:
         if response.stop_reason is StopReason.PAUSE_TURN:  # the provider wants its turn back to go on with it
             await log.durable()
             return StepResult(log.state, StepType.TOOL_CALL)
+        if response.stop_reason is StopReason.MALFORMED_CALL and (asked := await ask_again(log)) is not None:
+            return asked
         problem = answers.problem(self._lineup.current.info, response)
         if problem is not None:
             raise problem
-        log.stage(EventType.SESSION_COMPLETED, {"step_no": log.state.step_no})
-        await log.durable()
-        return StepResult(log.state, StepType.FINAL_ANSWER)
+        verdict = None if self._schema is None else self._schema.of_text(response.content)
+        return await complete(log, self._lineup.current.info, verdict)
 
     async def _answer_calls(self) -> StepResult:
         """Bring every open call as far as it can go: intent stored first, then run, then stored; last, ask."""
@@ -276,6 +283,10 @@ class Drive:
         calls = list(state.open_calls.values())
         if limits.past_deadline(state, self._segment_started):
             return await self._pause(limits.deadline_pause(state))
+        if self._schema is not None:
+            answered = await take_called_answer(log, self._lineup.current.info, self._schema, calls)
+            if answered is not None:
+                return answered
         plan = triage(log, self._toolset)
         await log.durable()
         if log.cancel_requested:
@@ -319,7 +330,7 @@ class Drive:
 
     async def _pause(self, pause: Pause) -> StepResult:
         payload: SessionPaused = {"reason": pause.reason.value, "detail": pause.detail}
-        if self._reserve is not None and (lost_usd := self._reserve.lost_usd()) is not None:
+        if (lost_usd := limits.unsettled_text(self._reserve)) is not None:
             payload["unsettled_usd"] = lost_usd
         self.log.stage(EventType.SESSION_PAUSED, payload)
         await self.log.durable()
@@ -341,9 +352,6 @@ class Drive:
         return StepResult(self.log.state, StepType.FAILED, str(error))
 
     def _settle_failed(self, payload: SessionFailed | ModelSwitched | ContextTrimmed, error: ProviderError) -> None:
-        """A refusal costs nothing; an answer that was cut off on its way may have been billed."""
-        if self._reserve is None:
-            return
-        if (lost_usd := self._reserve.lost_usd(with_this=error.may_be_billed)) is not None:
+        reserve, self._reserve = self._reserve, None
+        if (lost_usd := limits.unsettled_text(reserve, error)) is not None:
             payload["unsettled_usd"] = lost_usd
-        self._reserve = None

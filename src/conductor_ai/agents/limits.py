@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from conductor_ai.agents.session_state import SessionState
-from conductor_ai.errors import UnpricedModel
+from conductor_ai.errors import ProviderError, UnpricedModel
 from conductor_ai.model_catalog import ModelInfo, listed_price, most_usd, price_snapshot
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.session import PauseReason
@@ -78,10 +78,27 @@ class Reserve:
         self._lost += 1
         return True
 
-    def lost_usd(self, *, with_this: bool | None = None) -> str | None:
+    def lost_usd(self, *, with_this: bool | None = None) -> Decimal:
         """What attempts may have cost that did not say. `with_this`: the newest is one; None: if it is under way."""
-        count = self._lost + (self.under_way if with_this is None else with_this)
-        return money_text(self.attempt_usd * count) if count else None
+        return self.attempt_usd * (self._lost + (self.under_way if with_this is None else with_this))
+
+
+def unsettled_text(
+    reserve: Reserve | None, error: ProviderError | None = None, *, answered: bool = False
+) -> str | None:
+    """What a call may have cost at most beside what is known of it, as text; None for nothing.
+
+    Args:
+        error: What it failed with, None where it was answered or ended early. A refusal costs nothing, an answer that
+            was cut off on its way may have been billed, and some services say of a failure what it costs.
+        answered: Only the attempts before the answer count.
+    """
+    named = error.billed_cost_usd if error is not None else None
+    lost = named or Decimal(0)
+    if reserve is not None:
+        with_this = False if answered or named is not None else None if error is None else error.may_be_billed
+        lost += reserve.lost_usd(with_this=with_this)
+    return money_text(lost) if lost else None
 
 
 def require_price(model: ModelInfo, limits: Limits) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from conductor_ai.agents.replies import pointer
+from conductor_ai.schemas.images import IMAGE_TOKENS_BOUND
 from conductor_ai.schemas.messages import Message, Role, ToolReply
 
 EncodeTurn = Callable[[Message], bytes]
@@ -33,6 +34,7 @@ class Prompt:
 
     __slots__ = (
         "_encode_turn",
+        "_image_bytes",
         "_left_out",
         "_marks",
         "_note_at",
@@ -53,9 +55,10 @@ class Prompt:
         self._note_at: int | None = None
         self._steps_left_out = 0
         self._left_out = 0
+        self._image_bytes = 0
         self.turns: list[bytes] = []
         self.size = 0
-        """Bytes of all turns."""
+        """Bytes of all turns, of which images count as what they cost at most: the figures go by tokens per byte."""
         self.billed_tokens = 0
         """Tokens of the newest call, prompt and answer: what the next prompt can hold at most, but for what is new."""
         self.unbilled_bytes = 0
@@ -149,18 +152,23 @@ class Prompt:
             turns.insert(note_at, note)
             marks.insert(note_at, _STAYS)
             self.unbilled_bytes += len(note)
-        self.size = sum(map(len, turns))
+        self.size = sum(map(len, turns)) - self._image_bytes  # in messages, which stay
         self.known_tokens, self.new_bytes = tokens_after, 0
 
     def _add(self, message: Message, mark: int) -> None:
         if self._encode_turn is None:
             return
         turn = self._encode_turn(message)
+        size = len(turn)
+        if message.images:
+            uncounted = sum(len(image.data) - IMAGE_TOKENS_BOUND for image in message.images)
+            self._image_bytes += uncounted
+            size -= uncounted
         self.turns.append(turn)
         self._marks.append(mark)
-        self.size += len(turn)
-        self.unbilled_bytes += len(turn)
-        self.new_bytes += len(turn)
+        self.size += size
+        self.unbilled_bytes += size
+        self.new_bytes += size
 
 
 # A reply's own names and braces on the widest wire.

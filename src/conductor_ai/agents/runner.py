@@ -9,42 +9,47 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 from conductor_ai.agents import limits as limit_checks
+from conductor_ai.agents.answer_schema import AnswerSchema
 from conductor_ai.agents.closing import close_open_calls
-from conductor_ai.agents.drive import Drive, StepResult
+from conductor_ai.agents.drive import Drive
+from conductor_ai.agents.heads import Heads, ModelSource
+from conductor_ai.agents.images import fetched
 from conductor_ai.agents.models import Lineup, ReadyModel, check_order, others_than
+from conductor_ai.agents.profile import check_parameters, require_vision
 from conductor_ai.agents.session_log import OnEvent, SessionLog
-from conductor_ai.agents.session_state import SessionConfig
+from conductor_ai.agents.session_state import SessionConfig, message_added
 from conductor_ai.agents.state import StateManager
+from conductor_ai.agents.step_result import StepResult
 from conductor_ai.agents.streaming import follow
 from conductor_ai.agents.tool_calls import Toolset
 from conductor_ai.errors import InvalidInput, InvalidTransition, SessionBusy, SessionNotFound, UnknownTool, UsageError
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.observability.logging import bind_session
-from conductor_ai.providers.base import HeadSpec, Provider
 from conductor_ai.providers.retries import RetryBudget
 from conductor_ai.schemas.agent_session import AgentSession
 from conductor_ai.schemas.costs import CallCost
 from conductor_ai.schemas.events import EventType, SessionResumed
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.messages import Message, ModelResponse, parse_messages
+from conductor_ai.schemas.parameters import Parameters
 from conductor_ai.schemas.session import SessionStatus
 from conductor_ai.schemas.steps import AgentStep
 from conductor_ai.tools.registry import ToolRegistry
 from conductor_ai.tools.registry import registry as global_registry
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 _logger = logging.getLogger(__name__)
 
-_KEPT_HEADS = 7
-_HeadKey = tuple[str, str | None, int, tuple[str, ...]]
-"""What a head follows from, in one runner: model, instructions, output tokens, tools."""
 Messages = Sequence[Message | Mapping[str, Any]]
 
 
-class Runtime(Protocol):
+class Runtime(ModelSource, Protocol):
     """What the loop needs opened for it; `conductor_ai.wiring` has the real one."""
 
     @property
@@ -53,11 +58,10 @@ class Runtime(Protocol):
     @property
     def retry_budget(self) -> RetryBudget: ...
 
-    def model(self, model_id: str) -> ModelInfo:
-        """Raises: UsageError where the model is unknown, refused, or has no key."""
+    @property
+    def fetch_grants(self) -> Sequence[str]:
+        """`host:port` pairs that images may be fetched from although they are not public."""
         ...
-
-    def provider(self, model: ModelInfo) -> Provider: ...
 
     def cost_usd(self, model: ModelInfo, response: ModelResponse) -> CallCost:
         """What a call to `model` cost, and who says so."""
@@ -68,7 +72,8 @@ class AgentRunner:
     """Runs sessions of one agent: a model, tools by name, instructions and limits.
 
     `models`, in place of `model`, names several in order: where one fails the next goes on with the session, on
-    whatever provider it is.
+    whatever provider it is. `parameters` are asked of each call, see `Parameters`. With `response_schema`, a Pydantic
+    model or the JSON schema of an object, the answer fits it: `AgentSession.output`.
     Without `runtime` the default one is opened on first use (store under `$CONDUCTOR_HOME`, keys from the environment)
     and closed when the event loop ends. Any number of sessions may run concurrently.
     """
@@ -82,6 +87,8 @@ class AgentRunner:
         limits: Limits | dict[str, Any] | None = None,
         *,
         models: Sequence[str] = (),
+        parameters: Parameters | dict[str, Any] | None = None,
+        response_schema: type[BaseModel] | dict[str, Any] | None = None,
         pre_approved: Sequence[str] = (),
         agent: str | None = None,
         runtime: Runtime | None = None,
@@ -97,6 +104,8 @@ class AgentRunner:
         self._tools = tuple(tools)
         self._instructions = instructions
         self._limits = Limits.of(limits)
+        self._parameters = Parameters.of(parameters)
+        self._heads = Heads(AnswerSchema.of(response_schema))
         self._pre_approved = tuple(pre_approved)
         self._agent = agent
         self._runtime = runtime
@@ -104,7 +113,6 @@ class AgentRunner:
         self._drives: dict[str, Drive] = {}
         # Whoever holds the view of a session may ask about it without saying again whose it is.
         self._views: WeakValueDictionary[str, AgentSession] = WeakValueDictionary()
-        self._heads: dict[_HeadKey, bytes] = {}
 
     async def run(
         self, messages: Messages, org_id: str = "default", *, on_event: OnEvent | None = None
@@ -143,10 +151,17 @@ class AgentRunner:
             limits=self._limits,
             pre_approved=self._pre_approved,
             agent=self._agent,
+            parameters=self._parameters,
+            response_schema=self._heads.response_schema,
         )
         runtime = await self._opened()
         # Each may be refused, before anything is stored.
-        models = [self._ready(runtime, model_id, config, self._toolset) for model_id in self._models]
+        models = [self._heads.ready(runtime, model_id, config, self._toolset) for model_id in self._models]
+        first = models[0].info
+        check_parameters(first, config.parameters, limit_checks.max_output_tokens(first, config.limits))
+        for model in models:
+            require_vision(model.info, conversation)
+        conversation = await fetched(conversation, runtime.fetch_grants)
         await limit_checks.prices_at_hand([model.info for model in models], config.limits)
         config = replace(config, context_window=min(model.info.context_window for model in models))
         log = await runtime.states.create(config, conversation, models[0].provider.encode_turn)
@@ -208,20 +223,23 @@ class AgentRunner:
     async def continue_session(
         self,
         session_id: str,
-        message: str,
+        message: str | Message | Mapping[str, Any],
         *,
         org_id: str | None = None,
         limits: dict[str, Any] | None = None,
         on_event: OnEvent | None = None,
     ) -> AgentSession:
-        """Add a user message to a session that does not run, and drive on.
+        """Add a user message, its text or as in `run`, to a session that does not run, and drive on.
 
-        Raises: InvalidTransition while approvals are undecided, SessionBusy, SessionNotFound.
+        Raises: InvalidTransition while approvals are undecided, SessionBusy, SessionNotFound, InvalidInput.
         """
-        parse_messages([{"role": "user", "content": message}])
+        given = {"role": "user", "content": message} if isinstance(message, str) else message
+        _, added = parse_messages([given])
+        added = await fetched(added, (await self._opened()).fetch_grants)
         drive = await self._claim(session_id, self._org_of(session_id, org_id), limits or {}, on_event)
         log = drive.log
         try:
+            require_vision(drive.model, added)
             if log.state.status is SessionStatus.WAITING_APPROVAL:
                 raise InvalidTransition(
                     f"session {session_id} waits for an approval",
@@ -229,7 +247,7 @@ class AgentRunner:
                 )
             self._stage_resumed(log, limits or {})
             close_open_calls(log, "a new message came first")
-            log.stage(EventType.MESSAGE_ADDED, {"role": "user", "content": message})
+            log.stage(EventType.MESSAGE_ADDED, message_added(added[0]))
             await log.durable()
         except BaseException:
             self._let_go(drive)
@@ -305,7 +323,7 @@ class AgentRunner:
         if missing:
             raise UnknownTool(f"session {session_id} uses tools that this runner does not have: {', '.join(missing)}")
         config = replace(config, limits=config.limits.with_changes(limits))
-        model = self._ready(runtime, in_use, config, self._toolset.only(config.tools))
+        model = self._heads.ready(runtime, in_use, config, self._toolset.only(config.tools))
         await limit_checks.prices_at_hand([model.info], config.limits)
         log = await runtime.states.claim(session_id, org_id, model.provider.encode_turn, in_use)
         try:
@@ -319,35 +337,25 @@ class AgentRunner:
         self, runtime: Runtime, log: SessionLog, model: ReadyModel, config: SessionConfig, on_event: OnEvent | None
     ) -> Drive:
         """Make a drive of a claimed log; `config` is its own, with limits that are about to change."""
-        toolset = self._toolset.only(config.tools)
+        toolset, state = self._toolset.only(config.tools), log.state
 
         def ready(model_id: str) -> ReadyModel | None:
             try:
-                return self._ready(runtime, model_id, config, toolset)
+                found = self._heads.ready(runtime, model_id, config, toolset)
             except UsageError:
                 return None
+            return found if found.info.vision or not state.images else None
 
         lineup = Lineup(model, others_than(model.info.id, (config.model, *config.fallbacks), runtime.model), ready)
-        drive = Drive(log, toolset, lineup, cost_usd=runtime.cost_usd, retry_budget=runtime.retry_budget)
+        schema = self._heads.schema_of(config)
+        drive = Drive(log, toolset, lineup, schema, cost_usd=runtime.cost_usd, retry_budget=runtime.retry_budget)
         log.on_event = on_event
         self._drives[log.session_id] = drive
         self._views[log.session_id] = drive.view
+        drive.view.output_type = None if schema is None else schema.instance
         runtime.states.cancels.add(log.session_id, lambda: drive.request_cancel("another process"))
         drive.refresh()
         return drive
-
-    def _ready(self, runtime: Runtime, model_id: str, config: SessionConfig, toolset: Toolset) -> ReadyModel:
-        """A model that can be called for such a session. Raises: UsageError."""
-        model = runtime.model(model_id)
-        limit_checks.require_price(model, config.limits)
-        provider = runtime.provider(model)
-        output_tokens = limit_checks.max_output_tokens(model, config.limits)
-        spec = HeadSpec(model.wire_id, config.instructions, toolset.definitions, output_tokens)
-        # Sessions of one runner mostly share their heads: each is kept once.
-        key = (model.id, config.instructions, output_tokens, config.tools)
-        if key not in self._heads:
-            self._heads = {**dict(list(self._heads.items())[-_KEPT_HEADS:]), key: provider.encode_head(spec)}
-        return ReadyModel(model, provider, self._heads[key])
 
     async def _resume(
         self, session_id: str, org_id: str, limits: dict[str, Any], on_event: OnEvent | None = None

@@ -15,13 +15,17 @@ from conductor_ai.agents.context_window import result_cap
 from conductor_ai.agents.prompt import EncodeTurn, Prompt
 from conductor_ai.agents.replies import reply
 from conductor_ai.schemas import json_text
-from conductor_ai.schemas.events import ApprovalRequested, EventType, SessionCreated
+from conductor_ai.schemas.events import ApprovalRequested, EventType, MessageAdded, SessionCreated
+from conductor_ai.schemas.images import Image, image_payload
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.messages import Message, Role, StopReason, ToolCall, WireTurn
+from conductor_ai.schemas.parameters import Parameters
 from conductor_ai.schemas.session import PauseReason, SessionStatus, transition
 from conductor_ai.schemas.usage import Usage
 from conductor_ai.sdk.base import ToolEffect
 
+NO_MODEL = ""
+"""In place of a model's id: no turn is kept as its model signed it."""
 _CUT = (StopReason.MAX_TOKENS, StopReason.CONTEXT_WINDOW, StopReason.REFUSAL, StopReason.CONTENT_FILTER)
 
 
@@ -30,7 +34,7 @@ class SessionConfig:
     """How a session is driven, as its first event says.
 
     `fallbacks` may take over from `model`, in order. `context_window` is the least of theirs, in tokens; None in logs
-    that are older.
+    that are older. `response_schema` is the JSON schema that answers must fit.
     """
 
     org_id: str
@@ -42,9 +46,11 @@ class SessionConfig:
     agent: str | None = None
     fallbacks: tuple[str, ...] = ()
     context_window: int | None = None
+    parameters: Parameters = field(default_factory=Parameters)
+    response_schema: dict[str, Any] | None = None
 
     def to_payload(self) -> SessionCreated:
-        return {
+        payload: SessionCreated = {
             "org_id": self.org_id,
             "agent": self.agent,
             "model": self.model,
@@ -55,6 +61,11 @@ class SessionConfig:
             "fallbacks": list(self.fallbacks),
             "context_window": self.context_window,
         }
+        if self.parameters != Parameters():
+            payload["parameters"] = self.parameters.to_dict()
+        if self.response_schema is not None:
+            payload["response_schema"] = self.response_schema
+        return payload
 
     @classmethod
     def from_payload(cls, payload: dict[str, Any]) -> SessionConfig:
@@ -68,6 +79,8 @@ class SessionConfig:
             agent=payload["agent"],
             fallbacks=tuple(payload.get("fallbacks", ())),
             context_window=payload.get("context_window"),
+            parameters=Parameters.of(payload.get("parameters")),
+            response_schema=payload.get("response_schema"),
         )
 
 
@@ -113,10 +126,12 @@ class SessionState:
     __slots__ = (
         "_own_turns_of",
         "answer_cut",
+        "answers_rejected",
         "config",
         "cost_usd",
         "error",
         "failure_resumable",
+        "images",
         "model",
         "newest",
         "open_calls",
@@ -154,6 +169,10 @@ class SessionState:
         """Where in the log each call's result is."""
         self.answer_cut = False
         """The newest answer ended early: its last call may be incomplete, so none is run."""
+        self.answers_rejected = 0
+        """Since the last message."""
+        self.images = 0
+        """In all messages: only a model that sees can go on with the session where there are any."""
         self.unsettled_usd = Decimal(0)
         """The most that calls may have cost which ended without saying."""
         self.newest: dict[str, Any] | None = None
@@ -164,9 +183,9 @@ class SessionState:
         _APPLY[event_type](self, payload)
         self.seq += 1
 
-    def take_prompt_of(self, other: SessionState) -> None:
-        """Go on with the prompt of the same log as it was told to another model."""
-        self.prompt, self._own_turns_of = other.prompt, other._own_turns_of
+    def take_prompt_of(self, other: SessionState, model: str) -> None:
+        """Go on with the prompt of the same log as it was told to `model`, whose turns to come are kept as they are."""
+        self.prompt, self._own_turns_of = other.prompt, model
 
     def waiting_for(self) -> list[OpenCall]:
         """Calls that a person has not decided yet."""
@@ -186,8 +205,10 @@ class SessionState:
         self.segment_no = 1
 
     def _message_added(self, payload: dict[str, Any]) -> None:
-        self.prompt.say(Message(Role(payload["role"]), payload["content"]))
-        self.steps_since_message = 0
+        images = tuple(Image.of_payload(image) for image in payload.get("images", ()))
+        self.images += len(images)
+        self.prompt.say(Message(Role(payload["role"]), payload["content"], images=images))
+        self.steps_since_message = self.answers_rejected = 0
 
     def _model_completed(self, payload: dict[str, Any]) -> None:
         usage = Usage(**payload["usage"])
@@ -229,6 +250,11 @@ class SessionState:
         replies = tuple(reply(open_call.call, open_call.completed or {}, cap) for open_call in calls)
         self.open_calls = {}
         self.prompt.reply(self.step_no, replies)
+
+    def _answer_rejected(self, payload: dict[str, Any]) -> None:
+        self.answers_rejected += 1
+        if "call_id" not in payload:  # the result of a call says it already
+            self.prompt.say(Message(Role.USER, f"[Your answer was not taken: {payload['problem']}]"))
 
     def _context_trimmed(self, payload: dict[str, Any]) -> None:
         self.prompt.trim(payload["results_through"], payload["steps_through"], payload["prompt_tokens_after"])
@@ -295,6 +321,7 @@ _APPLY: dict[EventType, Callable[[SessionState, dict[str, Any]], None]] = {
     EventType.MODEL_SWITCHED: SessionState._model_switched,
     EventType.TOOL_STARTED: SessionState._tool_started,
     EventType.TOOL_COMPLETED: SessionState._tool_completed,
+    EventType.ANSWER_REJECTED: SessionState._answer_rejected,
     EventType.CONTEXT_TRIMMED: SessionState._context_trimmed,
     EventType.APPROVAL_REQUESTED: SessionState._approval_requested,
     EventType.APPROVAL_DECIDED: SessionState._approval_decided,
@@ -305,6 +332,16 @@ _APPLY: dict[EventType, Callable[[SessionState, dict[str, Any]], None]] = {
     EventType.SESSION_FAILED: SessionState._failed,
     EventType.SESSION_CANCELLED: SessionState._cancelled,
 }
+
+
+def message_added(message: Message) -> MessageAdded:
+    """The event of a caller's message."""
+    payload: MessageAdded = {"role": "assistant", "content": message.content}
+    if message.role is Role.USER:
+        payload["role"] = "user"
+    if message.images:
+        payload["images"] = [image_payload(image) for image in message.images]
+    return payload
 
 
 def _tool_call(payload: dict[str, Any], provider: str) -> ToolCall:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from conductor_ai.agents.cancel_watch import CancelWatch
 from conductor_ai.agents.prompt import EncodeTurn
 from conductor_ai.agents.session_log import SessionLog
-from conductor_ai.agents.session_state import SessionConfig, SessionState
+from conductor_ai.agents.session_state import SessionConfig, SessionState, message_added
 from conductor_ai.errors import ConductorError, SessionBusy, StoreCorrupt
 from conductor_ai.observability.audit import AuditLogger
 from conductor_ai.observability.redaction import Redactor
@@ -39,7 +39,7 @@ class StateManager:
     async def create(self, config: SessionConfig, messages: list[Message], encode_turn: EncodeTurn) -> SessionLog:
         """A new session, durable, locked and owned by this process."""
         session_id = new_id()
-        title = self.redactor.clean(messages[-1].content)[:_TITLE_CHARS]
+        title = self.redactor.clean(messages[-1].content)[:_TITLE_CHARS] or "(an image)"
         # Cleaned before the state is made of it: the model must read the same before and after a resume.
         text = json_text.dumps(config.to_payload())
         cleaned = self.redactor.clean_json(text)
@@ -59,7 +59,7 @@ class StateManager:
         self.store.try_lock(session_id)
         log.stage(EventType.SESSION_CREATED, config.to_payload())
         for message in messages:
-            log.stage(EventType.MESSAGE_ADDED, {"role": message.role.value, "content": message.content})
+            log.stage(EventType.MESSAGE_ADDED, message_added(message))
         try:
             await log.durable()
         except BaseException:

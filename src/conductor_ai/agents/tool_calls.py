@@ -21,6 +21,7 @@ from conductor_ai.sdk import context as tool_context
 from conductor_ai.sdk.base import BaseTool, ToolDefinition, ToolEffect, ToolResult
 from conductor_ai.sdk.context import ToolContext
 from conductor_ai.tools.arguments import ArgumentValidator
+from conductor_ai.tools.registry import RESERVED_NAMES
 
 _logger = logging.getLogger(__name__)
 
@@ -52,8 +53,9 @@ class Toolset:
         self._tools: dict[str, BoundTool] = {}
         for tool in tools:
             self._add(tool)
-        if READ_RESULT_NAME in self._tools:
-            raise InvalidTool(f"a tool cannot be called {READ_RESULT_NAME!r}: every session has one of that name")
+        taken = RESERVED_NAMES & self._tools.keys()
+        if taken:
+            raise InvalidTool(f"a tool cannot be called {min(taken)!r}: a session brings one of that name itself")
         if self._tools:
             self._add(READ_RESULT)
 

@@ -14,14 +14,17 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
 
+from conductor_ai.agents.answer_schema import AnswerSchema
 from conductor_ai.errors import InvalidInput, UnknownAgent
+from conductor_ai.schemas import json_text
 from conductor_ai.schemas.limits import Limits
+from conductor_ai.schemas.parameters import Parameters
 
 MAX_BYTES = 256 * 1024
 
 _SUFFIX = ".toml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_KEYS = ("name", "description", "instructions", "model", "models", "tools", "limits")
+_KEYS = ("name", "description", "instructions", "model", "models", "tools", "limits", "parameters", "response_schema")
 _LONGEST_ERROR = 500
 
 
@@ -40,6 +43,8 @@ class AgentSpec:
     models: tuple[str, ...] = ()
     tools: tuple[str, ...] | None = None
     limits: Limits = field(default_factory=Limits)
+    parameters: Parameters = field(default_factory=Parameters)
+    response_schema: dict[str, Any] | None = None
     error: str | None = None
 
     @property
@@ -58,6 +63,8 @@ class AgentSpec:
             "models": list(self.models),
             "tools": None if self.tools is None else list(self.tools),
             "limits": self.limits.to_dict(),
+            "parameters": self.parameters.to_dict(),
+            "response_schema": self.response_schema,
             "error": self.error,
         }
 
@@ -161,6 +168,8 @@ def _checked(path: Path, table: dict[str, Any]) -> AgentSpec:
         models=_models(table),
         tools=_names(table, "tools") if "tools" in table else None,
         limits=_limits(table.get("limits", {})),
+        parameters=_parameters(table.get("parameters", {})),
+        response_schema=_response_schema(table["response_schema"]) if "response_schema" in table else None,
     )
 
 
@@ -200,6 +209,27 @@ def _limits(value: object) -> Limits:
         raise InvalidInput(f"limits: {exc}", hint=exc.hint) from exc
     except ValueError as exc:  # hexadecimal digits without end, which Python refuses to write out
         raise InvalidInput("limits: a number is too long") from exc
+
+
+def _parameters(value: object) -> Parameters:
+    if not isinstance(value, dict):
+        raise InvalidInput(f"parameters must be a table, got {_kind(value)}", hint="[parameters]")
+    try:
+        return Parameters.of(value)
+    except InvalidInput as exc:
+        raise InvalidInput(f"parameters: {exc}", hint=exc.hint) from exc
+
+
+def _response_schema(value: object) -> dict[str, Any]:
+    """JSON text, as schemas are written everywhere, or a table of the same form."""
+    if isinstance(value, str):
+        try:
+            value = json_text.loads(value)
+        except (ValueError, RecursionError) as exc:
+            raise InvalidInput(f"response_schema is not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise InvalidInput("response_schema must be a JSON schema, as JSON text or as a table")
+    return AnswerSchema(value).schema
 
 
 _KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a table"}

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from conductor_ai.agents.answer_schema import AnswerSchema
 from conductor_ai.agents.limits import max_output_tokens, require_price
 from conductor_ai.agents.models import check_order
+from conductor_ai.agents.profile import check_parameters, require_vision
 from conductor_ai.agents.tool_calls import Toolset
 from conductor_ai.conductor.agent_files import AgentSpec
 from conductor_ai.errors import InvalidInput, UnknownTool
 from conductor_ai.model_catalog import ModelInfo, most_usd
 from conductor_ai.schemas import json_text
+from conductor_ai.schemas.images import IMAGE_TOKENS_BOUND
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.messages import Message, parse_messages
+from conductor_ai.schemas.parameters import Parameters
 from conductor_ai.schemas.usage import money_text
 from conductor_ai.tools.registry import ToolRegistry
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +31,7 @@ class StartRequest:
     """A session to be started. `agent` names an agent in a file, which gives what the request leaves open, each limit
     by itself. `models`, in place of `model`, are several, each of which may take over from the one before it. Without
     any it is the default model, with `tools` None every registered tool. The tools in `pre_approved` run without
-    asking."""
+    asking. `parameters` and `response_schema` as `AgentRunner` takes them."""
 
     messages: Sequence[Message | Mapping[str, Any]]
     model: str | None = None
@@ -32,6 +39,8 @@ class StartRequest:
     tools: Sequence[str] | None = None
     instructions: str | None = None
     limits: Limits | dict[str, Any] | None = None
+    parameters: Parameters | dict[str, Any] | None = None
+    response_schema: type[BaseModel] | dict[str, Any] | None = None
     pre_approved: Sequence[str] = ()
     agent: str | None = None
 
@@ -49,6 +58,8 @@ def with_agent(request: StartRequest, agent: AgentSpec) -> StartRequest:
         tools=agent.tools if request.tools is None else request.tools,
         instructions=agent.instructions if request.instructions is None else request.instructions,
         limits=limits,
+        parameters=Parameters.of(request.parameters).over(agent.parameters),
+        response_schema=agent.response_schema if request.response_schema is None else request.response_schema,
     )
 
 
@@ -68,17 +79,23 @@ def plan(request: StartRequest, models: Sequence[ModelInfo], registry: ToolRegis
     nothing, refuses what `start` refuses. `first_call_at_most_usd` counts a token for each byte of the prompt and the
     longest answer allowed, of the first model."""
     _, messages = parse_messages(request.messages)
-    limits = Limits.of(request.limits)
+    limits, parameters = Limits.of(request.limits), Parameters.of(request.parameters)
+    schema = AnswerSchema.of(request.response_schema)
     check_order([model.id for model in models])
     for each in models:
         require_price(each, limits)
+        require_vision(each, messages)
     model = models[0]
+    check_parameters(model, parameters, max_output_tokens(model, limits))
     names = tool_names(request, registry)
     tools = [registry.get_tool(name).definition for name in names]
     conversation = [{"role": message.role.value, "content": message.content} for message in messages]
     toolset = Toolset(registry.get_tool(name) for name in names)  # with the tool that every session has beside them
     definitions = [tool.model_dump(mode="json") for tool in toolset.definitions]
-    prompt_bytes = len(json_text.wire_dumps([request.instructions, conversation, definitions]))
+    images = sum(len(message.images) for message in messages)
+    asked = None if schema is None else schema.schema
+    texts = [request.instructions, conversation, definitions, asked]
+    prompt_bytes = len(json_text.wire_dumps(texts)) + images * IMAGE_TOKENS_BOUND
     price = model.price
     bound = most_usd(model, prompt_bytes, max_output_tokens(model, limits))
     return {
@@ -98,5 +115,8 @@ def plan(request: StartRequest, models: Sequence[ModelInfo], registry: ToolRegis
         ],
         "instructions": request.instructions,
         "limits": limits.to_dict(),
+        "parameters": parameters.to_dict(),
+        "response_schema": asked,
+        "images": images,
         "messages": conversation,
     }

@@ -19,7 +19,7 @@ from conductor_ai.tools.plugin_loader import PluginInfo, PluginLoader
 
 __all__ = ["PluginInfo", "PluginLoader", "RegisteredTool", "ToolRegistry", "registry"]
 
-RESERVED_NAMES = frozenset({"read_result"})
+RESERVED_NAMES = frozenset({"read_result", "final_answer"})
 """Tools that a session brings itself."""
 
 
@@ -48,7 +48,7 @@ class ToolRegistry:
         """
         definition = _definition(tool)
         if definition.name in RESERVED_NAMES:
-            raise InvalidTool(f"a tool cannot be called {definition.name!r}: every session has one of that name")
+            raise InvalidTool(f"a tool cannot be called {definition.name!r}: a session brings one of that name itself")
         known = self._tools.get(definition.name)
         origin = _origin(tool)
         if definition.name in self._unavailable:
