@@ -66,7 +66,7 @@ def _app() -> typer.Typer:
         ("approvals", "Decide what agents wait for.", approvals.COMMANDS),
         ("sessions", "Look at sessions.", sessions.COMMANDS),
         ("tools", "List tools, or call one.", tools.COMMANDS),
-        ("models", "List models with their prices.", models.COMMANDS),
+        ("models", "List models with their prices, or test them.", models.COMMANDS),
         ("agents", "List agents in files, or show one.", agents.COMMANDS),
         ("plugins", "List plugins, or begin one.", plugins.COMMANDS),
     ):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Literal
 
 from conductor_ai.agents.closing import cancel
@@ -12,6 +13,7 @@ from conductor_ai.agents.runner import AgentRunner, Runtime
 from conductor_ai.agents.session_log import OnEvent
 from conductor_ai.conductor.agent_files import AgentSpec, find_agent
 from conductor_ai.conductor.decisions import decide
+from conductor_ai.conductor.model_tests import ModelTests, OnCheck
 from conductor_ai.conductor.requests import StartRequest, tool_names, with_agent
 from conductor_ai.conductor.tool_calls import call_tool
 from conductor_ai.errors import InvalidTransition, OwnershipLost, SessionBusy, UnknownTool
@@ -19,6 +21,7 @@ from conductor_ai.model_catalog import Catalog, ModelInfo
 from conductor_ai.schemas.agent_session import AgentSession
 from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.schemas.events import Event
+from conductor_ai.schemas.messages import Message
 from conductor_ai.schemas.session import SessionStatus
 from conductor_ai.sdk.base import ToolDefinition, ToolResult
 from conductor_ai.sdk.security.approval import Approver
@@ -62,6 +65,22 @@ class Conductor:
     def models(self) -> list[ModelInfo]:
         return list(self._catalog.list_models())
 
+    def model_tests(
+        self,
+        model_ids: Sequence[str],
+        *,
+        max_cost_usd: Decimal,
+        org_id: str = "default",
+        on_check: OnCheck | None = None,
+    ) -> ModelTests:
+        """A conformance run over these models; its `run` makes it. Raises: UsageError for one that cannot be tested.
+
+        Args:
+            max_cost_usd: For each model. One without a known price runs without a limit.
+            on_check: Told of each check as soon as it is over.
+        """
+        return ModelTests(self._runtime, model_ids, max_cost_usd=max_cost_usd, org_id=org_id, on_check=on_check)
+
     async def agents(self) -> list[AgentSpec]:
         """The agents in files as they are now, broken ones with their error. Raises: InvalidInput for a folder."""
         return list(await asyncio.to_thread(self._agents))
@@ -92,6 +111,8 @@ class Conductor:
             request.instructions,
             request.limits,
             models=request.models,
+            parameters=request.parameters,
+            response_schema=request.response_schema,
             pre_approved=request.pre_approved,
             agent=request.agent,
             runtime=self._runtime,
@@ -133,7 +154,7 @@ class Conductor:
     async def continue_session(
         self,
         session_id: str,
-        message: str,
+        message: str | Message | Mapping[str, Any],
         *,
         limits: dict[str, Any] | None = None,
         org_id: str = "default",
