@@ -30,6 +30,7 @@ class House:
         self._home, self._stack = home, stack
         self.runtime: Runtime
         self.claude, self.flash, self.deepseek = FakeAnthropic(), FakeGemini(), FakeOpenRouter()
+        self.claude.wants_tools_with_calls = True
 
     async def runner(self, *models: str, **options: Any) -> AgentRunner:
         settings = Settings(

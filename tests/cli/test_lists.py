@@ -133,6 +133,14 @@ def test_yes_allows_one_call(console: Console, desk: Path) -> None:
     assert console.here("tools", "call", "post", '{"text": "hi"}', "--yes").out == "posted\n"
 
 
+def test_models_are_listed_with_whether_they_see(console: Console) -> None:
+    rows = {row.split("\t")[0]: row.split("\t") for row in console.here("models", "list").out.splitlines()}
+    assert rows["claude-opus-5-5"][3:5] == ["1,000,000", "yes"]
+    assert rows["moonshotai/kimi-k2"][4] == "no"
+    child = console.on_terminal("models", "list")
+    child.expect(r"window +vision +price in / out")
+
+
 def test_models_are_listed_with_id_and_price(console: Console) -> None:
     models = {model["id"]: model for model in console.here("models", "list", "--json").json}
     assert float(models["claude-sonnet-4-5-20250929"]["price"]["input"]) == 3.0

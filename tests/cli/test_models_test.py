@@ -85,6 +85,7 @@ def test_the_file_holds_what_json_prints_and_last_shows_it_again(console: Consol
         "detail",
         "skipped",
         "error_code",
+        "hint",
         "session_id",
         "duration_ms",
         "cost",
@@ -124,7 +125,12 @@ def test_no_key_is_printed_or_kept_whatever_the_service_says(console: Console, s
     as_json = console.here("models", "test", "--json")
 
     assert (ended.code, as_json.code) == (1, 1)
-    assert f"  text failed: openrouter answered 401 for {DEEPSEEK}-0324: bad key [key]" in ended.out
+    failed = [line for line in ended.out.splitlines() if line.startswith("  text failed: openrouter")]
+    assert failed[0].startswith(f"  text failed: openrouter answered 401 for {DEEPSEEK}-0324: bad key [key]")
+    hint = "set OPENROUTER_API_KEY to a key that openrouter accepts for this model"
+    assert f"{failed[0]}\n    hint: {hint}\n" in ended.out
+    assert ended.out.count("hint: ") == 1
+    assert as_json.json["models"][1]["checks"][0]["hint"] == hint
     assert "  tool, parallel, schema, stream, usage skipped: of no use after text: openrouter answered 401" in ended.out
     assert '  text failed: it was to say marigold, and said "[redacted] and [redacted]"' in ended.out
     written = [ended.out, ended.err, as_json.out, as_json.err, *(path.read_text() for path in saved(console))]
@@ -138,11 +144,12 @@ def test_no_key_is_printed_or_kept_whatever_the_service_says(console: Console, s
         (["nobody/nothing"], "unknown model 'nobody/nothing'"),
         (["local/mine", "claude-sonnet-5-5"], "claude-sonnet-5-5 needs ANTHROPIC_API_KEY, which is not set"),
         (["demo/scripted"], "demo/scripted follows a script: there is no service to test"),
+        ([""], "no model is named"),
         (["--max-cost", "much"], "limit max_cost_usd must be a number"),
         (["--last", "local/mine"], "--last shows a saved report: it takes no model"),
         (["--last"], "no model test was saved yet"),
     ],
-    ids=["unknown", "no key", "script", "no figure", "last of one", "none saved"],
+    ids=["unknown", "no key", "script", "no name", "no figure", "last of one", "none saved"],
 )
 def test_what_cannot_be_is_a_usage_error_and_asks_nobody(
     console: Console, service: ChatService, arguments: list[str], said: str
@@ -152,6 +159,19 @@ def test_what_cannot_be_is_a_usage_error_and_asks_nobody(
     assert (ended.code, ended.out) == (2, "")
     assert f"error: {said}" in ended.err
     assert (service.requests, saved(console)) == ([], [])
+
+
+def test_several_models_may_be_named_in_one_word(console: Console, service: ChatService) -> None:
+    report = console.here("models", "test", "local/mine, local/eye,", "local/mine", "--json").json
+
+    assert names_of(report) == ["local/mine", "local/eye"]
+
+
+def test_a_figure_that_is_none_is_told_before_a_missing_key(console: Console) -> None:
+    ended = console.here("models", "test", "--max-cost", "much", "--json")
+
+    assert (ended.code, ended.json["error"]["code"]) == (2, "invalid_input")
+    assert "limit max_cost_usd must be a number" in ended.err
 
 
 def test_without_any_key_it_says_which_to_set(console: Console) -> None:

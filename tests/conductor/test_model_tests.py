@@ -126,7 +126,8 @@ async def test_each_check_is_a_session_of_its_own_on_the_record(shop: Shop) -> N
     assert [one["check"] for one in made] == ["text", "tool", "parallel", "schema", "stream"]
     for one in made:
         session = await shop.conductor.session(one["session_id"])
-        assert (session.status, session.cost.to_dict()) == ("completed", one["cost"])
+        assert (session.status, session.agent, session.cost.to_dict()) == ("completed", "model-test", one["cost"])
+        assert one["hint"] is None
         assert one["duration_ms"] > 0
     events = await shop.conductor.events(check(model, "stream")["session_id"])
     assert events[0].type is EventType.SESSION_CREATED
@@ -141,7 +142,7 @@ async def test_each_check_is_a_session_of_its_own_on_the_record(shop: Shop) -> N
 @pytest.mark.parametrize(
     ("flaws", "failed", "words"),
     [
-        ({"ignores_schema": True}, "schema", "does not fit the schema, not the second time either"),
+        ({"ignores_schema": True}, "schema", "does not fit the schema, and it was told so before"),
         ({"calls_together": False}, "parallel", "its calls did not come in one turn, but in 2"),
         ({"counts": False}, "usage", "no token counts came with the answers to: text, image, tool, parallel, "),
         ({"counts_streams": False}, "usage", "no token counts came with the answers to: stream"),
@@ -189,16 +190,28 @@ GONE = {"error": {"message": "there is no such model", "code": 404}}
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "code", "words"),
+    ("status", "body", "code", "words", "hint"),
     [
-        (401, REFUSED, "key_refused", "openrouter answered 401 for maker/unpriced: [key] is not a key"),
-        (404, GONE, "request_refused", "openrouter answered 404 for maker/unpriced: there is no such"),
-        (503, GONE, "provider_unavailable", "openrouter answered 503"),
+        (
+            401,
+            REFUSED,
+            "key_refused",
+            "openrouter answered 401 for maker/unpriced: [key] is not a key",
+            "set OPENROUTER_API_KEY",
+        ),
+        (
+            404,
+            GONE,
+            "request_refused",
+            "openrouter answered 404 for maker/unpriced: there is no such",
+            "check the model's id",
+        ),
+        (503, GONE, "provider_unavailable", "openrouter answered 503", "try again later"),
     ],
     ids=["key refused", "model unknown", "nobody there"],
 )
 async def test_what_every_call_would_meet_is_met_once(
-    shop: Shop, status: int, body: dict[str, Any], code: str, words: str
+    shop: Shop, status: int, body: dict[str, Any], code: str, words: str, hint: str
 ) -> None:
     shop.service.refusals["maker/unpriced"] = (status, body)
 
@@ -206,9 +219,10 @@ async def test_what_every_call_would_meet_is_met_once(
 
     assert (check(model, "text")["outcome"], check(model, "text")["error_code"]) == ("failed", code)
     assert check(model, "text")["detail"].startswith(words)
+    assert check(model, "text")["hint"].startswith(hint)
     rest = [one for one in model["checks"] if one["check"] not in ("text", "reasoning", "image")]
-    assert {(one["outcome"], one["skipped"], one["detail"]) for one in rest} == {
-        ("skipped", "no_use", f"of no use after text: {check(model, 'text')['detail']}")
+    assert {(one["outcome"], one["skipped"], one["detail"], one["hint"]) for one in rest} == {
+        ("skipped", "no_use", f"of no use after text: {check(model, 'text')['detail']}", None)
     }
     assert (model["ok"], model["model_calls"], model["answered_by"], other["ok"]) == (False, 0, [], True)
     assert sum(request["model"] == "maker/unpriced" for request in shop.service.requests) == 1

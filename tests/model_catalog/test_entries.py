@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conductor_ai.errors import InvalidInput, UnknownModel, UsageError
-from conductor_ai.model_catalog import Budget, Catalog, ModelProvider, get_model
+from conductor_ai.model_catalog import Budget, Catalog, ModelProvider, Task, get_model
 
 
 @pytest.fixture
@@ -74,6 +75,39 @@ price = [
     assert (second.source, second.as_of, second.starts_on) == ("their letter", date(2026, 11, 2), date(2027, 1, 1))
     assert second.long_prompts[0].rates.cache_write == 4
     assert catalog.list_models()[-1] is big
+
+
+@pytest.mark.parametrize(
+    ("provider", "wire_id", "listed"),
+    [
+        ("anthropic", "claude-opus-5-5", "claude-opus-5-5"),
+        ("openrouter", "deepseek/deepseek-chat-v3-0324", "deepseek/deepseek-chat-v3"),
+    ],
+)
+def test_another_name_of_a_listed_model_is_that_model_and_is_preferred_for_nothing(
+    extra: Path, provider: str, wire_id: str, listed: str
+) -> None:
+    extra.write_text(f'[models.house]\nprovider = "{provider}"\nwire_id = "{wire_id}"\n')
+    house = Catalog.load(extra).get_model("house")
+    assert house == replace(get_model(listed), id="house", name="house", tasks={})
+
+
+def test_what_an_entry_says_counts_more_than_its_wire_id(extra: Path) -> None:
+    extra.write_text(
+        '[models.house]\nprovider = "anthropic"\nwire_id = "claude-opus-5-5"\n'
+        "context_window = 200_000\ntasks = { coding = 101 }\nprice = { input = 0.1, output = 0.2 }\n"
+    )
+    ours, house = get_model("claude-opus-5-5"), Catalog.load(extra).get_model("house")
+    assert house.price is not None
+    assert (house.price.output, house.budget) == (Decimal("0.2"), Budget.BUDGET)
+    assert (house.context_window, house.max_output_tokens) == (200_000, ours.max_output_tokens)
+    assert house.tasks == {Task.CODING: 101}
+
+
+def test_the_wire_id_of_another_provider_is_another_model(extra: Path) -> None:
+    extra.write_text('[models.house]\nprovider = "local"\nwire_id = "deepseek/deepseek-r1"\n')
+    house = Catalog.load(extra).get_model("house")
+    assert (house.context_window, house.native_tools) == (8_192, True)
 
 
 def test_a_price_can_be_put_on_a_local_model(extra: Path) -> None:

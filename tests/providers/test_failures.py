@@ -87,6 +87,13 @@ async def test_a_refused_key_names_the_variable_to_set(line: Line) -> None:
     assert "Incorrect API key provided: [key]." in str(error)
 
 
+async def test_of_an_address_that_a_person_typed_the_path_may_be_what_is_not_found(line: Line) -> None:
+    line.server.will_answer(404, b"404 page not found")
+    hint = str((await failed(line)).hint)
+    assert "check the model's id" in hint
+    assert ("LOCAL_LLM_BASE_URL has its path (usually /v1)" in hint) is (line.wire.name == "local")
+
+
 async def test_a_long_explanation_is_cut_but_no_part_of_the_key_stays(line: Line) -> None:
     line.server.will_answer(400, {"error": {"message": "x" * 290 + KEY + "y" * 5000}})
     error = await failed(line)

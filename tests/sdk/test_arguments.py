@@ -246,3 +246,10 @@ def test_exactly_the_integers_of_any_nested_schema_are_made_ints(shape: Any, num
 
     assert validator({"value": schema}).check(arguments) is None
     assert repr(arguments) == repr({"value": expected})
+
+
+def test_a_reference_by_the_id_of_an_inner_schema_is_followed() -> None:
+    inner = {"q": {"$id": "https://example.com/q", "type": "integer"}}
+    checked = validator({"a": {"$ref": "https://example.com/q"}}, **{"$defs": inner})
+    assert checked.check({"a": 1}) is None
+    assert checked.check({"a": "x"}) is not None

@@ -9,13 +9,15 @@ from tests.servers.provider_server import KEY, ProviderServer, Seen
 
 class FakeAnthropic(ProviderServer):
     path = "/v1/messages"
+    wants_tools_with_calls = False
+    """Refuse a history with tool calls where no tool is offered. Tests of turns alone offer none."""
 
     def refusal(self, seen: Seen) -> tuple[int, Any] | None:
         if KEY not in (seen.headers.get("x-api-key"), seen.headers.get("authorization", "").removeprefix("Bearer ")):
             return 401, _error("authentication_error", "invalid x-api-key")
         if "anthropic-version" not in seen.headers:
             return 400, _error("invalid_request_error", "anthropic-version: header is required")
-        broken = violation(seen.json)
+        broken = violation(seen.json) or (_tools_missing(seen.json) if self.wants_tools_with_calls else None)
         return None if broken is None else (400, _error("invalid_request_error", broken))
 
     def will_say(self, text: str) -> None:
@@ -62,6 +64,13 @@ def violation(body: dict[str, Any]) -> str | None:
         if any(not isinstance(block["input"], dict) for block in blocks if block["type"] == "tool_use"):
             return f"messages.{index}: tool_use.input: Input should be a valid dictionary"
     return "the last turn's calls were not answered" if open_ids else None
+
+
+def _tools_missing(body: dict[str, Any]) -> str | None:
+    blocks = [block for message in body["messages"] for block in _blocks(message["content"])]
+    if body.get("tools") or not any(block["type"] in ("tool_use", "tool_result") for block in blocks):
+        return None
+    return "Requests which include `tool_use` or `tool_result` blocks must define tools"
 
 
 def cached_blocks(body: dict[str, Any]) -> list[dict[str, Any]]:

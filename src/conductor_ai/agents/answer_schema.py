@@ -24,9 +24,10 @@ _logger = logging.getLogger(__name__)
 FINAL_ANSWER_NAME = "final_answer"
 """The tool by which a model gives an answer that must fit a schema. The loop takes its calls; nothing is run."""
 ACCEPTED = "accepted"
-NOT_ALONE = "not taken: other calls stand beside it. Call final_answer alone, once you have seen what they return."
 
-_FENCED = re.compile(r"```[a-zA-Z0-9]{0,16}[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
+_FENCED = re.compile(r"^[ \t]*```[a-zA-Z0-9]{0,16}[ \t]*\r?$(.*?)```[ \t]*\r?$", re.DOTALL | re.MULTILINE)
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+"""Some servers leave a model's thinking in its text."""
 _PROBLEMS = 5
 _PROBLEM_CHARS = 300
 
@@ -34,7 +35,7 @@ _PROBLEM_CHARS = 300
 class Verdict(NamedTuple):
     """`answer` is JSON data that fits where `problem` is None; `problem` is in words for the model."""
 
-    answer: Any = None
+    answer: dict[str, Any] | None = None
     problem: str | None = None
 
 
@@ -48,7 +49,7 @@ class AnswerSchema:
     """
 
     def __init__(self, schema: dict[str, Any], model: type[BaseModel] | None = None) -> None:
-        self.schema = schema
+        self.schema = schema = _with_root_type(schema)
         self.model = model
         if schema.get("type") != "object":
             raise InvalidInput(
@@ -65,8 +66,7 @@ class AnswerSchema:
             )
             self._validator = ArgumentValidator(self.definition)
         except (InvalidTool, ValueError) as exc:
-            reason = str(exc).partition("not a valid schema: ")[2] or str(exc).partition("\n")[0]
-            raise InvalidInput(f"response_schema is not a JSON schema that can be used: {reason}") from exc
+            raise InvalidInput(f"response_schema is not a JSON schema that can be used: {_reason(exc)}") from exc
 
     @classmethod
     def of(cls, value: type[BaseModel] | dict[str, Any] | None) -> AnswerSchema | None:
@@ -74,7 +74,7 @@ class AnswerSchema:
         if value is None:
             return None
         if isinstance(value, dict):
-            return cls(_json_data(value))
+            return cls.of_json(value)
         from pydantic import BaseModel
         from pydantic.errors import PydanticUserError
 
@@ -86,15 +86,21 @@ class AnswerSchema:
         except PydanticUserError as exc:
             raise InvalidInput(f"response_schema: {value.__name__} has no JSON schema: {exc}") from exc
 
+    @classmethod
+    def of_json(cls, schema: dict[str, Any]) -> AnswerSchema:
+        """From a JSON schema. Raises: InvalidInput."""
+        return cls(_json_data(schema))
+
     def of_text(self, text: str) -> Verdict:
-        """An answer given as text: JSON, fenced or bare."""
-        stripped = text.strip()
-        fenced = _FENCED.fullmatch(stripped)
-        try:
-            answer = json_text.loads(fenced[1] if fenced else stripped)
-        except (ValueError, RecursionError):
-            return Verdict(problem="it is not one JSON object")
-        return self._judged(answer)
+        """An answer given as text: JSON, bare or in the one code fence of a text."""
+        said = _THOUGHT.sub("", text, count=1).strip()
+        fenced = _FENCED.findall(said)
+        for candidate in (said, *(fenced if len(fenced) == 1 else ())):
+            try:
+                return self._judged(json_text.loads(candidate))
+            except (ValueError, RecursionError):
+                continue
+        return Verdict(problem="it is not one JSON object")
 
     def of_call(self, call: ToolCall) -> Verdict:
         """An answer given as a call of the answer tool."""
@@ -136,8 +142,27 @@ def rejection(problem: str) -> str:
     )
 
 
+def _with_root_type(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema that refers to its own root's definition, as Pydantic makes of a model which holds itself, with the type
+    of that beside it."""
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    definitions = schema.get("$defs")
+    target = definitions.get(name) if isinstance(definitions, dict) else None
+    if "type" in schema or not isinstance(target, dict) or target.get("type") != "object":
+        return schema
+    return {"type": "object", **schema}
+
+
+def _reason(exc: InvalidTool | ValueError) -> str:
+    from pydantic import ValidationError
+
+    if isinstance(exc, ValidationError):
+        return str(exc.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
+    return str(exc).partition("not a valid schema: ")[2] or str(exc).partition("\n")[0]
+
+
 def _described(location: tuple[int | str, ...], message: str) -> str:
-    where = ".".join(map(str, location))
+    where, message = ".".join(map(str, location)), message.removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 from conductor_ai.errors import AnswerCut, AnswerInvalid, AnswerRefused, MalformedReply, ProviderError
 from conductor_ai.model_catalog import ModelInfo
@@ -67,39 +69,43 @@ def _numbered(step_no: int, response: ModelResponse) -> list[ToolCallPayload]:
     return calls
 
 
-def unfit(model: ModelInfo, problem: str) -> AnswerInvalid:
-    """The failure of an answer that does not fit its schema, after the model was told so once."""
+def rejected_again(model: ModelInfo, why: str) -> AnswerInvalid:
+    """The failure of an answer that cannot be taken, after the session's model was told so before."""
     return AnswerInvalid(
-        f"the answer of {model.id} does not fit the schema, not the second time either: {problem}",
+        f"the answer of {model.id} {why}",
         provider=model.provider,
         model=model.id,
         hint="what came is in the log; add a message to let it try again, or make the schema simpler",
     )
 
 
-def problem(model: ModelInfo, response: ModelResponse) -> ProviderError | None:
-    """Why a reply without tool calls is not an answer; None where it is one."""
-    if response.stop_reason in (StopReason.REFUSAL, StopReason.CONTENT_FILTER):
+def cut_or_refused(model: ModelInfo, completed: Mapping[str, Any]) -> ProviderError | None:
+    """Why the answer of a `model.completed` is none, where its model or provider ended it early."""
+    stop, request_id = completed["stop_reason"], completed.get("request_id")
+    if stop in (StopReason.REFUSAL, StopReason.CONTENT_FILTER):
         return AnswerRefused(
-            f"{model.id} refused to answer",
-            provider=model.provider,
-            model=model.id,
-            request_id=response.request_id,
+            f"{model.id} refused to answer", provider=model.provider, model=model.id, request_id=request_id
         )
-    if response.stop_reason in (StopReason.MAX_TOKENS, StopReason.CONTEXT_WINDOW):
+    if stop in (StopReason.MAX_TOKENS, StopReason.CONTEXT_WINDOW):
         return AnswerCut(
-            f"the answer of {model.id} was cut ({response.stop_reason})",
+            f"the answer of {model.id} was cut ({stop})",
             provider=model.provider,
             model=model.id,
-            request_id=response.request_id,
+            request_id=request_id,
             hint="what came is in the log; add a message to let it go on, or start anew with more max_output_tokens",
         )
-    unreadable = response.stop_reason is StopReason.MALFORMED_CALL
-    if unreadable or (not response.content and response.stop_reason is not StopReason.END_TURN):
-        return MalformedReply(
-            f"{model.id} gave an empty answer ({response.stop_reason})",
-            provider=model.provider,
-            model=model.id,
-            request_id=response.request_id,
-        )
     return None
+
+
+def empty(model: ModelInfo, completed: Mapping[str, Any]) -> MalformedReply | None:
+    """Why a `model.completed` without tool calls is no answer, where it says nothing."""
+    stop = completed["stop_reason"]
+    if stop != StopReason.MALFORMED_CALL and (completed["content"] or stop == StopReason.END_TURN):
+        return None
+    what = "wrote a tool call that cannot be read" if stop == StopReason.MALFORMED_CALL else "gave an empty answer"
+    return MalformedReply(
+        f"{model.id} {what} ({stop})",
+        provider=model.provider,
+        model=model.id,
+        request_id=completed.get("request_id"),
+    )

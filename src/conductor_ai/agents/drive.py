@@ -14,7 +14,7 @@ from conductor_ai.agents.answer_schema import AnswerSchema
 from conductor_ai.agents.call_run import run_call
 from conductor_ai.agents.closing import cancel
 from conductor_ai.agents.context_window import give_up_newest, trimming
-from conductor_ai.agents.final_answer import ask_again, complete, take_called_answer
+from conductor_ai.agents.final_answer import take_call, take_text
 from conductor_ai.agents.limits import Pause, Reserve
 from conductor_ai.agents.model_call import call_model
 from conductor_ai.agents.models import Lineup
@@ -269,24 +269,18 @@ class Drive:
         if response.stop_reason is StopReason.PAUSE_TURN:  # the provider wants its turn back to go on with it
             await log.durable()
             return StepResult(log.state, StepType.TOOL_CALL)
-        if response.stop_reason is StopReason.MALFORMED_CALL and (asked := await ask_again(log)) is not None:
-            return asked
-        problem = answers.problem(self._lineup.current.info, response)
-        if problem is not None:
-            raise problem
-        verdict = None if self._schema is None else self._schema.of_text(response.content)
-        return await complete(log, self._lineup.current.info, verdict)
+        return await take_text(log, self._lineup.current.info, self._schema)
 
     async def _answer_calls(self) -> StepResult:
         """Bring every open call as far as it can go: intent stored first, then run, then stored; last, ask."""
         log, state = self.log, self.log.state
         calls = list(state.open_calls.values())
-        if limits.past_deadline(state, self._segment_started):
-            return await self._pause(limits.deadline_pause(state))
         if self._schema is not None:
-            answered = await take_called_answer(log, self._lineup.current.info, self._schema, calls)
+            answered = await take_call(log, self._lineup.current.info, self._schema, calls)
             if answered is not None:
                 return answered
+        if limits.past_deadline(state, self._segment_started):
+            return await self._pause(limits.deadline_pause(state))
         plan = triage(log, self._toolset)
         await log.durable()
         if log.cancel_requested:

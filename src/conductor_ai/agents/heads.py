@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from conductor_ai.agents import profile
@@ -46,6 +48,11 @@ class Heads:
         asked = config.response_schema
         return self._schema if asked == self.response_schema else AnswerSchema.of(asked)
 
+    def output_type(self, config: SessionConfig) -> Callable[[dict[str, Any]], Any] | None:
+        """Makes of an answer's data what the caller of a session asked for; None where that is the data itself."""
+        schema = self._schema if config.response_schema == self.response_schema else None
+        return None if schema is None or schema.model is None else schema.instance
+
     def ready(self, source: ModelSource, model_id: str, config: SessionConfig, toolset: Toolset) -> ReadyModel:
         """A model that can be called for such a session. Raises: UsageError."""
         model = source.model(model_id)
@@ -61,17 +68,24 @@ class Heads:
 
     def _spec(self, model: ModelInfo, config: SessionConfig, toolset: Toolset, output_tokens: int) -> HeadSpec:
         """What the model does not take is not in it."""
-        schema, tools, parameters = self.schema_of(config), toolset.definitions, config.parameters
-        native = schema is not None and profile.holds_to_schema(model, schema.schema, with_tools=bool(tools))
-        by_tool = schema is not None and not native
-        return HeadSpec(
+        parameters = config.parameters
+        spec = HeadSpec(
             model.wire_id,
             config.instructions,
-            (*tools, schema.definition) if schema is not None and by_tool else tools,
+            toolset.definitions,
             output_tokens,
             temperature=profile.temperature(model, parameters),
             reasoning=profile.reasoning(model, parameters, output_tokens),
-            answer_schema=schema.schema if schema is not None and native else None,
-            must_call=by_tool and profile.must_call(model, parameters),
             hosts=model.hosts,
         )
+        schema = self.schema_of(config)
+        return spec if schema is None else _asking_for(schema, spec, model, config)
+
+
+def _asking_for(schema: AnswerSchema, spec: HeadSpec, model: ModelInfo, config: SessionConfig) -> HeadSpec:
+    """The head with the schema as well, in whichever way the model can be asked for an answer that fits it."""
+    # A history with calls of the answer tool may come from another model; Anthropic refuses it where no tool is named.
+    tools = spec.tools or ((schema.definition,) if config.fallbacks else ())
+    if profile.holds_to_schema(model, schema.schema, with_tools=bool(tools)):
+        return replace(spec, tools=tools, answer_schema=schema.schema)
+    return replace(spec, tools=(*spec.tools, schema.definition), must_call=profile.must_call(model, config.parameters))

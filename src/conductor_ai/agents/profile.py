@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from conductor_ai.errors import InvalidInput
 from conductor_ai.model_catalog import ModelInfo, ModelProvider, ReasoningStyle, SchemaSupport
@@ -23,11 +23,16 @@ _FORMS = {ModelProvider.ANTHROPIC: for_strict, ModelProvider.GEMINI: for_gemini}
 """Providers that refuse a schema which they do not understand. OpenRouter's hosts differ, and take what they can."""
 
 
+class _Problem(NamedTuple):
+    what: str
+    hint: str
+
+
 def check_parameters(model: ModelInfo, parameters: Parameters, output_tokens: int) -> None:
     """Raises: InvalidInput for a parameter that `model` does not take. Of a model that takes over it is left out."""
     problem = _temperature_problem(model, parameters) or _reasoning_problem(model, parameters, output_tokens)
     if problem is not None:
-        raise InvalidInput(problem, hint="leave it out, or say otherwise of this model in $CONDUCTOR_HOME/models.toml")
+        raise InvalidInput(problem.what, hint=problem.hint)
 
 
 def require_vision(model: ModelInfo, messages: Iterable[Message]) -> None:
@@ -35,7 +40,7 @@ def require_vision(model: ModelInfo, messages: Iterable[Message]) -> None:
     if not model.vision and any(message.images for message in messages):
         raise InvalidInput(
             f"{model.id} cannot read images",
-            hint="name a model that can, as select_model(require_vision=True) does; of a model of your own, say so in "
+            hint="name a model that can, see conductor models list; if this one can, say vision = true of it in "
             "$CONDUCTOR_HOME/models.toml",
         )
 
@@ -78,31 +83,38 @@ def must_call(model: ModelInfo, parameters: Parameters) -> bool:
     return not model.native_tools or (model.forced_tools and not reasons(model, parameters))
 
 
-def _temperature_problem(model: ModelInfo, parameters: Parameters) -> str | None:
+def _temperature_problem(model: ModelInfo, parameters: Parameters) -> _Problem | None:
     asked = parameters.temperature
     if asked is None:
         return None
     if not model.temperature:
-        return f"{model.id} takes no temperature"
+        return _Problem(f"{model.id} takes no temperature", _otherwise(model, "temperature = true"))
     most = _MAX_TEMPERATURE.get(model.provider)
     if most is not None and asked > most:
-        return f"{model.id} takes a temperature of at most {most:g}, got {asked:g}"
+        return _Problem(f"{model.id} takes a temperature of at most {most:g}, got {asked:g}", f"give at most {most:g}")
     if model.provider is ModelProvider.ANTHROPIC and reasons(model, parameters):
-        return f"{model.id} takes no temperature while it reasons"
+        return _Problem(f"{model.id} takes no temperature while it reasons", "leave one of the two out")
     return None
 
 
-def _reasoning_problem(model: ModelInfo, parameters: Parameters, output_tokens: int) -> str | None:
+def _reasoning_problem(model: ModelInfo, parameters: Parameters, output_tokens: int) -> _Problem | None:
     effort = parameters.reasoning_effort
     if effort is None:
         return None
     if effort is ReasoningEffort.NONE:
-        return f"{model.id} always reasons: its reasoning_effort cannot be none" if model.always_reasons else None
+        if not model.always_reasons:
+            return None
+        return _Problem(f"{model.id} always reasons: its reasoning_effort cannot be none", "the least is low")
     if model.reasoning is ReasoningStyle.FIXED:
-        return f"{model.id} has no setting for reasoning_effort"
+        return _Problem(f"{model.id} has no setting for reasoning_effort", _otherwise(model, 'reasoning = "effort"'))
     if model.reasoning is ReasoningStyle.BUDGET and not _budget_tokens(model, effort, output_tokens):
-        return f"{model.id} needs more than {_FEWEST_BUDGET_TOKENS:,} max_output_tokens to reason in"
+        what = f"{model.id} needs more than {_FEWEST_BUDGET_TOKENS:,} max_output_tokens to reason in"
+        return _Problem(what, "raise the limit max_output_tokens, or leave reasoning_effort out")
     return None
+
+
+def _otherwise(model: ModelInfo, entry: str) -> str:
+    return f'leave it out; if that is wrong, say {entry} under [models."{model.id}"] in $CONDUCTOR_HOME/models.toml'
 
 
 def _budget_tokens(model: ModelInfo, effort: ReasoningEffort, output_tokens: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from conductor_ai.agents.answer_schema import FINAL_ANSWER_NAME
 from conductor_ai.agents.session_state import SessionState
 from conductor_ai.observability.audit import AuditLogger
 from conductor_ai.schemas import json_text
@@ -75,6 +76,8 @@ def tool_execution(
 ) -> ToolExecutionRow | None:
     """The row of a call that ran, or may have run; None for one that was refused before it could."""
     open_call = state.open_calls[payload["call_id"]]
+    if payload["name"] == FINAL_ANSWER_NAME:  # the loop takes it; nothing runs
+        return None
     stopped_inside = open_call.approval is not None and open_call.approval.action is not None
     if payload["outcome"] in (ToolOutcome.NOT_RUN, ToolOutcome.REFUSED) and not stopped_inside:
         return None

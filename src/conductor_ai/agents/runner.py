@@ -9,32 +9,29 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from conductor_ai.agents import limits as limit_checks
 from conductor_ai.agents.answer_schema import AnswerSchema
 from conductor_ai.agents.closing import close_open_calls
 from conductor_ai.agents.drive import Drive
-from conductor_ai.agents.heads import Heads, ModelSource
+from conductor_ai.agents.heads import Heads
 from conductor_ai.agents.images import fetched
 from conductor_ai.agents.models import Lineup, ReadyModel, check_order, others_than
 from conductor_ai.agents.profile import check_parameters, require_vision
+from conductor_ai.agents.runtime import Runtime
 from conductor_ai.agents.session_log import OnEvent, SessionLog
 from conductor_ai.agents.session_state import SessionConfig, message_added
-from conductor_ai.agents.state import StateManager
 from conductor_ai.agents.step_result import StepResult
 from conductor_ai.agents.streaming import follow
 from conductor_ai.agents.tool_calls import Toolset
 from conductor_ai.errors import InvalidInput, InvalidTransition, SessionBusy, SessionNotFound, UnknownTool, UsageError
-from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.observability.logging import bind_session
-from conductor_ai.providers.retries import RetryBudget
 from conductor_ai.schemas.agent_session import AgentSession
-from conductor_ai.schemas.costs import CallCost
 from conductor_ai.schemas.events import EventType, SessionResumed
 from conductor_ai.schemas.limits import Limits
-from conductor_ai.schemas.messages import Message, ModelResponse, parse_messages
+from conductor_ai.schemas.messages import Message, parse_messages
 from conductor_ai.schemas.parameters import Parameters
 from conductor_ai.schemas.session import SessionStatus
 from conductor_ai.schemas.steps import AgentStep
@@ -47,25 +44,6 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 Messages = Sequence[Message | Mapping[str, Any]]
-
-
-class Runtime(ModelSource, Protocol):
-    """What the loop needs opened for it; `conductor_ai.wiring` has the real one."""
-
-    @property
-    def states(self) -> StateManager: ...
-
-    @property
-    def retry_budget(self) -> RetryBudget: ...
-
-    @property
-    def fetch_grants(self) -> Sequence[str]:
-        """`host:port` pairs that images may be fetched from although they are not public."""
-        ...
-
-    def cost_usd(self, model: ModelInfo, response: ModelResponse) -> CallCost:
-        """What a call to `model` cost, and who says so."""
-        ...
 
 
 class AgentRunner:
@@ -214,8 +192,11 @@ class AgentRunner:
         if held is not None:  # started here, or left between two steps: it is claimed anew like any other
             _require_idle(held)
             self._let_go(held)
-        session = await (await self._opened()).states.view(session_id, org_id)
+        states = (await self._opened()).states
+        session = await states.view(session_id, org_id)
         if session.status in _FINAL:
+            config, _ = await states.config(session_id, org_id)
+            session.output_type = self._heads.output_type(config)
             return session
         drive = await self._resume(session_id, org_id, limits or {}, on_event)
         return await self.drive(session_id) if drive.running else drive.view
@@ -235,7 +216,6 @@ class AgentRunner:
         """
         given = {"role": "user", "content": message} if isinstance(message, str) else message
         _, added = parse_messages([given])
-        added = await fetched(added, (await self._opened()).fetch_grants)
         drive = await self._claim(session_id, self._org_of(session_id, org_id), limits or {}, on_event)
         log = drive.log
         try:
@@ -245,6 +225,7 @@ class AgentRunner:
                     f"session {session_id} waits for an approval",
                     hint="approve or deny it first: conductor approvals list",
                 )
+            added = await fetched(added, (await self._opened()).fetch_grants)
             self._stage_resumed(log, limits or {})
             close_open_calls(log, "a new message came first")
             log.stage(EventType.MESSAGE_ADDED, message_added(added[0]))
@@ -352,7 +333,7 @@ class AgentRunner:
         log.on_event = on_event
         self._drives[log.session_id] = drive
         self._views[log.session_id] = drive.view
-        drive.view.output_type = None if schema is None else schema.instance
+        drive.view.output_type = self._heads.output_type(config)
         runtime.states.cancels.add(log.session_id, lambda: drive.request_cancel("another process"))
         drive.refresh()
         return drive

@@ -6,6 +6,7 @@ dead one was in. Only what the next step needs is kept: the prompt, and the call
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -15,7 +16,7 @@ from conductor_ai.agents.context_window import result_cap
 from conductor_ai.agents.prompt import EncodeTurn, Prompt
 from conductor_ai.agents.replies import reply
 from conductor_ai.schemas import json_text
-from conductor_ai.schemas.events import ApprovalRequested, EventType, MessageAdded, SessionCreated
+from conductor_ai.schemas.events import ApprovalRequested, EventType, MessageAdded, RejectedFor, SessionCreated
 from conductor_ai.schemas.images import Image, image_payload
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.messages import Message, Role, StopReason, ToolCall, WireTurn
@@ -126,7 +127,6 @@ class SessionState:
     __slots__ = (
         "_own_turns_of",
         "answer_cut",
-        "answers_rejected",
         "config",
         "cost_usd",
         "error",
@@ -137,6 +137,7 @@ class SessionState:
         "open_calls",
         "pause_reason",
         "prompt",
+        "rejected",
         "result_seqs",
         "segment_no",
         "seq",
@@ -169,8 +170,8 @@ class SessionState:
         """Where in the log each call's result is."""
         self.answer_cut = False
         """The newest answer ended early: its last call may be incomplete, so none is run."""
-        self.answers_rejected = 0
-        """Since the last message."""
+        self.rejected: Counter[str] = Counter()
+        """Answers that were none since the last message, by `RejectedFor`; unreadable calls in a row."""
         self.images = 0
         """In all messages: only a model that sees can go on with the session where there are any."""
         self.unsettled_usd = Decimal(0)
@@ -208,7 +209,8 @@ class SessionState:
         images = tuple(Image.of_payload(image) for image in payload.get("images", ()))
         self.images += len(images)
         self.prompt.say(Message(Role(payload["role"]), payload["content"], images=images))
-        self.steps_since_message = self.answers_rejected = 0
+        self.steps_since_message = 0
+        self.rejected.clear()
 
     def _model_completed(self, payload: dict[str, Any]) -> None:
         usage = Usage(**payload["usage"])
@@ -246,13 +248,14 @@ class SessionState:
         calls = self.open_calls.values()
         if any(open_call.completed is None for open_call in calls):
             return
+        self.rejected.pop(RejectedFor.UNREADABLE_CALL, None)  # the model can write calls again
         cap = result_cap(self.config.limits, self.config.context_window, len(calls))
         replies = tuple(reply(open_call.call, open_call.completed or {}, cap) for open_call in calls)
         self.open_calls = {}
         self.prompt.reply(self.step_no, replies)
 
     def _answer_rejected(self, payload: dict[str, Any]) -> None:
-        self.answers_rejected += 1
+        self.rejected[payload["reason"]] += 1
         if "call_id" not in payload:  # the result of a call says it already
             self.prompt.say(Message(Role.USER, f"[Your answer was not taken: {payload['problem']}]"))
 

@@ -112,6 +112,9 @@ def _plain_lines(event_type: str, payload: dict[str, Any]) -> list[Line]:
         case "model.switched":
             why = one_line(payload["message"])
             return [Line(f"step {payload['step_no']}  {payload['to_model']} takes over: {why}", "yellow")]
+        case "answer.rejected":
+            why = one_line(payload["problem"])
+            return [Line(f"step {payload['step_no']}  the answer was not taken: {why}", "yellow")]
         case "context.trimmed":
             return [Line(_trimmed(payload), "dim")]
         case "approval.requested":

@@ -43,6 +43,8 @@ class Report:
                     view.line(f"hint: {one_line(view.narrator.failure_hint, 1000)}")
                 if view.narrator.failure_resumable:
                     view.line(f"resume:  {self.resume_line(session.session_id)}")
+                else:
+                    view.line(f'go on:   conductor run "..." --continue {session.session_id}')
             case SessionStatus.WAITING_APPROVAL:
                 self._say_what_waits(pending, view)
                 view.line(f"then:    {self.resume_line(session.session_id)}")

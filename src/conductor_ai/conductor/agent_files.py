@@ -229,7 +229,7 @@ def _response_schema(value: object) -> dict[str, Any]:
             raise InvalidInput(f"response_schema is not JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise InvalidInput("response_schema must be a JSON schema, as JSON text or as a table")
-    return AnswerSchema(value).schema
+    return AnswerSchema.of_json(value).schema
 
 
 _KINDS = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "a table"}

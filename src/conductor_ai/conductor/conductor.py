@@ -9,7 +9,8 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from conductor_ai.agents.closing import cancel
-from conductor_ai.agents.runner import AgentRunner, Runtime
+from conductor_ai.agents.runner import AgentRunner
+from conductor_ai.agents.runtime import Runtime
 from conductor_ai.agents.session_log import OnEvent
 from conductor_ai.conductor.agent_files import AgentSpec, find_agent
 from conductor_ai.conductor.decisions import decide

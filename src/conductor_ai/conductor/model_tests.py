@@ -15,7 +15,8 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from conductor_ai.agents.limits import prices_at_hand, require_price
-from conductor_ai.agents.runner import AgentRunner, Runtime
+from conductor_ai.agents.runner import AgentRunner
+from conductor_ai.agents.runtime import Runtime
 from conductor_ai.conductor.model_checks import (
     CheckName,
     ModelCall,
@@ -48,6 +49,8 @@ from conductor_ai.schemas.session import PauseReason, SessionStatus
 from conductor_ai.schemas.usage import money_text
 from conductor_ai.tools.registry import ToolRegistry
 
+MODEL_TEST = "model-test"
+"""The agent of every session of a check, so that a list of sessions tells them from others."""
 MODELS_AT_ONCE = 4
 CHECK_TIMEOUT_S = 120.0
 MAX_STEPS = 5
@@ -89,13 +92,15 @@ class Skipped(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """`detail` is one line without secrets. `session_id`, `duration_ms` and `cost` are None where no session ran."""
+    """`detail` is one line without secrets, and so is `hint`: what to do, None where nothing is known to help.
+    `session_id`, `duration_ms` and `cost` are None where no session ran."""
 
     name: CheckName
     outcome: Outcome
     detail: str
     skipped: Skipped | None = None
     error_code: str | None = None
+    hint: str | None = None
     session_id: str | None = None
     duration_ms: float | None = None
     cost: CostSummary | None = None
@@ -107,6 +112,7 @@ class CheckResult:
             "detail": self.detail,
             "skipped": None if self.skipped is None else self.skipped.value,
             "error_code": self.error_code,
+            "hint": self.hint,
             "session_id": self.session_id,
             "duration_ms": self.duration_ms,
             "cost": None if self.cost is None else self.cost.to_dict(),
@@ -237,7 +243,8 @@ class _ModelTest:
         try:
             session = await runner.start_session([{"role": "user", "content": task.content}], self._org_id)
         except UsageError as error:
-            return self._skipped(name, Skipped.NOT_POSSIBLE, f"not asked for: {error}", error_code=error.code)
+            facts = {"error_code": error.code, "hint": error.hint and self._clean(error.hint)}
+            return self._skipped(name, Skipped.NOT_POSSIBLE, f"not asked for: {error}", **facts)
         return await self._driven(name, task, runner, session.session_id)
 
     def _runner(self, task: Task, left_usd: Decimal | None) -> AgentRunner:
@@ -251,6 +258,7 @@ class _ModelTest:
             limits=Limits(max_steps=MAX_STEPS, max_output_tokens=MAX_OUTPUT_TOKENS, max_cost_usd=left_usd),
             parameters=task.parameters,
             response_schema=task.response_schema,
+            agent=MODEL_TEST,
             runtime=self._runtime,
         )
 
@@ -283,6 +291,7 @@ class _ModelTest:
             detail=detail,
             skipped=end.skipped,
             error_code=end.error_code,
+            hint=end.hint and self._clean(end.hint),
             session_id=session_id,
             duration_ms=duration_ms,
             cost=CostSummary.of(log),
@@ -328,6 +337,7 @@ class _End(NamedTuple):
     detail: str
     skipped: Skipped | None = None
     error_code: str | None = None
+    hint: str | None = None
     of_any_call: bool = False
     answered_in_place: bool = False
 
@@ -343,8 +353,9 @@ def _came_to(task: Task, trace: Trace, *, in_time: bool) -> _End:
         return _End(_outcome(verdict), verdict.detail)
     if session.status is SessionStatus.FAILED:
         failed = newest[EventType.SESSION_FAILED]
-        of_any_call = failed["code"] in _OF_ANY_CALL
-        return _End(Outcome.FAILED, failed["message"], error_code=failed["code"], of_any_call=of_any_call)
+        code = failed["code"]
+        of_any_call = code in _OF_ANY_CALL
+        return _End(Outcome.FAILED, failed["message"], error_code=code, hint=failed["hint"], of_any_call=of_any_call)
     if not in_time:
         return _End(Outcome.FAILED, f"it had no answer within {CHECK_TIMEOUT_S:g} s", of_any_call=True)
     if session.pause_reason is PauseReason.MAX_COST:

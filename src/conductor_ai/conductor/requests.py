@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from conductor_ai.agents.answer_schema import AnswerSchema
-from conductor_ai.agents.limits import max_output_tokens, require_price
+from conductor_ai.agents.limits import TOOL_INSTRUCTION_TOKENS, max_output_tokens, require_price
 from conductor_ai.agents.models import check_order
 from conductor_ai.agents.profile import check_parameters, require_vision
 from conductor_ai.agents.tool_calls import Toolset
@@ -93,11 +93,12 @@ def plan(request: StartRequest, models: Sequence[ModelInfo], registry: ToolRegis
     toolset = Toolset(registry.get_tool(name) for name in names)  # with the tool that every session has beside them
     definitions = [tool.model_dump(mode="json") for tool in toolset.definitions]
     images = sum(len(message.images) for message in messages)
-    asked = None if schema is None else schema.schema
-    texts = [request.instructions, conversation, definitions, asked]
-    prompt_bytes = len(json_text.wire_dumps(texts)) + images * IMAGE_TOKENS_BOUND
+    texts: list[Any] = [request.instructions, conversation, definitions]
+    if schema is not None:  # told as a tool at most
+        texts.append(schema.definition.model_dump(mode="json"))
+    prompt_tokens = len(json_text.wire_dumps(texts)) + images * IMAGE_TOKENS_BOUND + TOOL_INSTRUCTION_TOKENS
     price = model.price
-    bound = most_usd(model, prompt_bytes, max_output_tokens(model, limits))
+    bound = most_usd(model, prompt_tokens, max_output_tokens(model, limits))
     return {
         "agent": request.agent,
         "model": model.id,
@@ -116,7 +117,7 @@ def plan(request: StartRequest, models: Sequence[ModelInfo], registry: ToolRegis
         "instructions": request.instructions,
         "limits": limits.to_dict(),
         "parameters": parameters.to_dict(),
-        "response_schema": asked,
+        "response_schema": None if schema is None else schema.schema,
         "images": images,
         "messages": conversation,
     }

@@ -41,7 +41,8 @@ def read_model_file(path: Path, known: Mapping[str, ModelInfo]) -> ModelFile:
     """The models of one file.
 
     Args:
-        known: Models an entry of the same id overrides, field by field.
+        known: Models an entry of the same id overrides, field by field; so does one that names the wire id of such a
+            model, under an id of its own.
     Raises: InvalidInput for a file that cannot be read or an entry that is wrong; ModelForbidden for a refused id.
     """
     try:
@@ -56,7 +57,7 @@ def read_model_file(path: Path, known: Mapping[str, ModelInfo]) -> ModelFile:
         source = _take(data, "source", _text, path.name)
         defaults = _take(data, "defaults", _texts, ())
         entries = _take(data, "models", _table, {})
-    reader = _EntryReader(source=source, as_of=as_of)
+    reader = _EntryReader(source=source, as_of=as_of, listed=known)
     models = {}
     for model_id, entry in entries.items():
         with _complaints(f"{path}: model {model_id!r}"):
@@ -68,6 +69,7 @@ def read_model_file(path: Path, known: Mapping[str, ModelInfo]) -> ModelFile:
 class _EntryReader:
     source: str
     as_of: date | None
+    listed: Mapping[str, ModelInfo]
 
     def model(self, model_id: str, entry: dict[str, Any], base: ModelInfo | None) -> ModelInfo:
         _refuse_unknown(entry, _FIELDS)
@@ -76,7 +78,7 @@ class _EntryReader:
             raise InvalidInput(f"provider is missing; it is one of: {', '.join(ModelProvider)}")
         if (provider is ModelProvider.DEMO) != (model_id == DEMO_ID):
             raise InvalidInput(f"provider demo belongs to {DEMO_ID} and to no other model")
-        base = base or model_from_id(model_id, provider, _take(entry, "wire_id", _text, None))
+        base = base or _new_model(model_id, provider, _take(entry, "wire_id", _text, None), self.listed)
         changes = {name: _take(entry, name, read, getattr(base, name)) for name, read in _READERS.items()}
         if not changes["native_tools"]:
             changes |= {name: closed for name, closed in _NATIVE_ONLY.items() if name not in entry}
@@ -107,6 +109,18 @@ class _EntryReader:
             starts_on=_take(table, "starts_on", _day, None),
             long_prompts=_take(table, "long_prompts", _long_prompts, ()),
         )
+
+
+def _new_model(
+    model_id: str, provider: ModelProvider, wire_id: str | None, listed: Mapping[str, ModelInfo]
+) -> ModelInfo:
+    """A model of an id of its own. Where its wire id is that of a listed one it is the same model, price included; only
+    its name, and whether to prefer it, are left to its entry."""
+    model = model_from_id(model_id, provider, wire_id)
+    for other in listed.values():
+        if (other.provider, other.wire_id) == (model.provider, model.wire_id):
+            return replace(other, id=model.id, name=model.name, tasks={})
+    return model
 
 
 def _check_together(model: ModelInfo) -> None:

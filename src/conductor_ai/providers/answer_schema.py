@@ -126,7 +126,7 @@ class _Translation:
     def _translated(self, schema: Any, where: str) -> Schema:
         if not isinstance(schema, dict):
             return self._anything(where)
-        given = {word: value for word, value in schema.items() if word not in _UNTOLD}
+        given = self._given(schema, where)
         if "$ref" in given:
             return self._reference(given, where)
         parts = given.get("allOf")
@@ -145,6 +145,12 @@ class _Translation:
         if kind is None:
             return self._anything(where, given)
         return self._of_type(kind, given, where)
+
+    def _given(self, schema: Schema, where: str) -> Schema:
+        """What a schema tells of an answer."""
+        if "$id" in schema and schema is not self._root:
+            raise _gap(where, "has an $id, which its references may be meant by")
+        return {word: value for word, value in schema.items() if word not in _UNTOLD}
 
     def _anything(self, where: str, given: Schema | None = None) -> Schema:
         if self._dialect.strict:
@@ -244,8 +250,8 @@ class _Translation:
         return name
 
     def _target(self, ref: Any, where: str) -> Any:
-        if not isinstance(ref, str) or not ref.startswith("#"):
-            raise _gap(where, f"refers to {ref!r}, which is outside")
+        if not isinstance(ref, str) or not (ref == "#" or ref.startswith("#/")):
+            raise _gap(where, f"refers to {ref!r}, which is outside, or an anchor")
         target: Any = self._root
         for step in unquote(ref[1:]).split("/")[1:]:
             key = step.replace("~1", "/").replace("~0", "~")

@@ -188,6 +188,8 @@ class Failures:
         if status < 400:
             return RequestRefused, f"the address redirects or answers nothing: check {self.url_variable}"
         if status == 404:
+            if self.provider == "local":  # its address was typed by a person, the others' are ours
+                return RequestRefused, f"check the model's id, and that {self.url_variable} has its path (usually /v1)"
             return RequestRefused, "check the model's id: it may be unknown, retired, or not open to your key"
         if refusals.is_about_a_signature(words):
             return SignatureRefused, "something before a signed turn has changed; start a new session"

@@ -50,8 +50,8 @@ Each of your answers must use a tool: text without an Action counts for nothing.
 _TOOLS = "\nTools:\n"
 _WRITE_AGAIN = (
     "(What you wrote looks like a tool call and could not be read, so nothing was done. To call a tool, write a line "
-    "`Action: ` with the name of a listed tool, and a line `Action Input: ` with one JSON object. To answer without a "
-    "tool, write `Final Answer: ` and your answer.)"
+    "`Action: ` with the name of a listed tool, and a line `Action Input: ` with one JSON object. If you need no "
+    "tool any more, answer as you were told to at the beginning.)"
 )
 
 

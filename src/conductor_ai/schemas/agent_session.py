@@ -123,7 +123,7 @@ class AgentSession:
         }
         if self.log is not None:
             data["final_answer"] = self.final_answer
-            if self.steps and self.steps[-1].output is not None:
+            if self.final_answer is not None and self.steps[-1].output is not None:
                 data["output"] = self.steps[-1].output
             data["steps"] = [step.to_dict() for step in self.steps]
         data["usage"] = self.usage.to_dict()

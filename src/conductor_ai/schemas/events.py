@@ -176,11 +176,21 @@ class ToolCompleted(TypedDict):
     facts: NotRequired[dict[str, Any]]
 
 
+class RejectedFor(StrEnum):
+    """Why an answer is none: it does not fit, stands beside other calls, or is a call that cannot be read."""
+
+    UNFIT = "unfit"
+    BESIDE_CALLS = "beside_calls"
+    UNREADABLE_CALL = "unreadable_call"
+
+
 class AnswerRejected(TypedDict):
     """The answer of step `step_no` is none: it does not fit its schema, or is a call that cannot be read. The model is
-    told `problem`, once; with `call_id` it was a call of the answer tool, whose result tells it."""
+    told `problem`; with `call_id` it was a call of the answer tool, whose result tells it. `reason` as
+    `RejectedFor`."""
 
     step_no: int
+    reason: str
     problem: str
     call_id: NotRequired[str]
 
@@ -232,7 +242,7 @@ class SessionCompleted(TypedDict):
     """The answer is the `content` of this step or, where a schema was asked for, `answer`: JSON data that fits it."""
 
     step_no: int
-    answer: NotRequired[Any]
+    answer: NotRequired[dict[str, Any]]
 
 
 class SessionPaused(TypedDict):

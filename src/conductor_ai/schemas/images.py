@@ -179,7 +179,7 @@ def image_of_part(part: Mapping[str, Any]) -> Image:
         source = {"url": source}
     given = {key: source[key] for key in ("data", "url") if source.get(key)} if isinstance(source, Mapping) else {}
     if len(given) != 1:
-        raise InvalidInput("an image needs either data or a url")
+        raise InvalidInput("an image needs either data or a url", hint="for a file: Image.of_file(path)")
     assert source is not None
     if "url" in given:
         return Image.of_url(given["url"])

@@ -65,7 +65,8 @@ class AgentStep:
     """One model call and its tool calls, or why the session stopped. `content` is the model's text or the reason.
 
     `cost_source` and `price_as_of` as in `ModelCompleted`; None where the log does not say. `output` is the JSON data
-    of an answer that fits the schema which was asked for; `content` is then its JSON text.
+    of an answer that fits the schema which was asked for; `content` is then its JSON text. `rejected` says what the
+    model was told where its answer was not taken.
     """
 
     step_no: int
@@ -79,6 +80,7 @@ class AgentStep:
     price_as_of: str | None = None
     duration_ms: float | None = None
     output: dict[str, Any] | None = None
+    rejected: str | None = None
 
     @property
     def final_answer(self) -> str | None:
@@ -108,6 +110,8 @@ class AgentStep:
             data["final_answer"] = self.content
         if self.output is not None:
             data["output"] = self.output
+        if self.rejected is not None:
+            data["rejected"] = self.rejected
         return data
 
 
@@ -124,9 +128,16 @@ def steps_of(events: Iterable[Event]) -> list[AgentStep]:
             calls[payload["call_id"]].end(payload)
         elif event.type is EventType.SESSION_COMPLETED:
             steps[-1].end(payload)
-        elif event.type is EventType.SESSION_FAILED and steps and not steps[-1].tool_calls:
-            steps[-1].type = StepType.FAILED  # what the model said was cut or refused: no answer
+        elif event.type is EventType.ANSWER_REJECTED:
+            steps[-1].rejected = payload["problem"]
+        elif event.type is EventType.SESSION_FAILED and _ends_in_no_answer(steps):
+            steps[-1].type = StepType.FAILED
     return steps
+
+
+def _ends_in_no_answer(steps: list[AgentStep]) -> bool:
+    """Whether what the model said last was cut or refused. An answer to an earlier message stays one."""
+    return bool(steps) and not steps[-1].tool_calls and steps[-1].type is not StepType.FINAL_ANSWER
 
 
 def model_step(payload: Mapping[str, Any]) -> AgentStep:

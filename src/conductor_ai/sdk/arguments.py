@@ -34,6 +34,8 @@ class ArgumentValidator:
             self._compiled = jsonschema_rs.validator_for(schema, validate_formats=True, retriever=_refuse)
         except (ValueError, RecursionError) as exc:
             reason = str(exc).partition("\n")[0]
+            if place := ".".join(map(str, getattr(exc, "instance_path", ()))):
+                reason = f"{place}: {reason}"
             raise InvalidTool(f"tool {definition.name!r}: its parameters are not a valid schema: {reason}") from exc
         self._integers = IntegerPlaces.of(schema)
 

@@ -120,12 +120,14 @@ class _SchemaReader:
         places.items = self._places([schema.get("items") for schema in group])
 
     def _target(self, reference: str) -> Any:
-        """What a reference inside the schema points at; None for an anchor, which holds no place we look at."""
+        """What a reference inside the schema points at; None for any other: it holds no place we look at."""
+        if reference != "#" and not reference.startswith("#/"):
+            return None
         target: Any = self._root
         for part in unquote(reference.removeprefix("#")).split("/")[1:]:
             key = part.replace("~1", "/").replace("~0", "~")
             target = target[int(key)] if isinstance(target, list) else target.get(key)
-        return target if reference == "#" or reference.startswith("#/") else None
+        return target
 
 
 def _positions(schema: _Schema) -> list[Any]:

@@ -34,7 +34,7 @@ def list_agents(as_json: AsJSON = False, agents_dir: AgentsDir = None) -> int:
 def show(
     name: Annotated[str, typer.Argument(help="The agent.")], as_json: AsJSON = False, agents_dir: AgentsDir = None
 ) -> int:
-    """Show one agent: its model, tools, limits and instructions."""
+    """Show one agent: its model, tools, limits, how the model is asked, and instructions."""
     from conductor_ai.cli.output import say, say_json
     from conductor_ai.cli.text import json_line
     from conductor_ai.conductor.agent_files import find_agent
@@ -49,6 +49,11 @@ def show(
     say(f"tools: {_tools(agent)}")
     bounds = {name: value for name, value in agent.limits.to_dict().items() if value is not None}
     say(f"limits: {json_line(bounds, 400)}")
+    asked = {name: value for name, value in agent.parameters.to_dict().items() if value is not None}
+    if asked:
+        say(f"parameters: {json_line(asked, 400)}")
+    if agent.response_schema is not None:
+        say(f"response_schema: {json_line(agent.response_schema, 400)}")
     say(f"from: {agent.path}")
     say(f"\n{agent.instructions}")
     return 0

@@ -33,8 +33,9 @@ def list_models(as_json: AsJSON = False) -> int:
         price = model.price
         cost = "unknown" if price is None else f"{money(price.input)} / {money(price.output)}"
         retires = str(model.retires_on or "")
-        rows.append((model.id, model.name, model.provider.value, f"{model.context_window:,}", cost, retires))
-    say_table(("model", "name", "provider", "window", "price in / out", "retires"), rows, shorten=("name",))
+        window, vision = f"{model.context_window:,}", "yes" if model.vision else "no"
+        rows.append((model.id, model.name, model.provider.value, window, vision, cost, retires))
+    say_table(("model", "name", "provider", "window", "vision", "price in / out", "retires"), rows, shorten=("name",))
     return 0
 
 
@@ -43,7 +44,8 @@ def check_models(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help="Which models [default: CONDUCTOR_MODEL, and the catalog's defaults that there is a key for].",
+            help="Which models, also as A,B,C "
+            "[default: CONDUCTOR_MODEL, and the catalog's defaults that there is a key for].",
         ),
     ] = None,
     max_cost: Annotated[
@@ -62,6 +64,7 @@ def check_models(
     from conductor_ai.cli.exit_codes import ExitCode
     from conductor_ai.cli.output import note
     from conductor_ai.conductor.saved_model_tests import newest, save
+    from conductor_ai.schemas.limits import Limits
     from conductor_ai.settings import Settings
 
     settings = Settings.load()
@@ -74,7 +77,12 @@ def check_models(
         _show_report(found[1], as_json=as_json)
         note(f"saved: {found[0]}")
         return ExitCode.COMPLETED
-    report, interrupted = asyncio.run(_tested(_wanted(models or [], settings), max_cost))
+    max_cost_usd = Limits.of({"max_cost_usd": max_cost}).max_cost_usd  # first: to mend a figure takes no key
+    assert max_cost_usd is not None, "it was given"
+    model_ids = [name.strip() for given in models or () for name in given.split(",") if name.strip()]
+    if models and not model_ids:  # an empty variable of a shell must not stand for models that cost money
+        raise UsageError("no model is named", hint="leave the argument out to test the default models")
+    report, interrupted = asyncio.run(_tested(_wanted(model_ids, settings), max_cost_usd))
     _show_report(report, as_json=as_json)
     note(f"saved: {save(report, settings.conductor_home)}")
     if interrupted:
@@ -109,20 +117,17 @@ def _has_key(model: ModelInfo, settings: Settings) -> bool:
     return True
 
 
-async def _tested(model_ids: list[str], max_cost: str) -> tuple[dict[str, Any], bool]:
+async def _tested(model_ids: list[str], max_cost_usd: Decimal) -> tuple[dict[str, Any], bool]:
     """Returns: the report, and whether a person ended the run early."""
     import asyncio
 
     from conductor_ai.cli.door import opened
     from conductor_ai.cli.output import note
     from conductor_ai.cli.stop_signals import StopSignals
-    from conductor_ai.schemas.limits import Limits
 
-    limit = Limits.of({"max_cost_usd": max_cost}).max_cost_usd
-    assert limit is not None, "it was given"
     async with opened() as conductor:
-        tests = conductor.model_tests(model_ids, max_cost_usd=limit, on_check=_tell)
-        note(f"testing {', '.join(model_ids)}: real calls, at most ${limit} each where a price is known")
+        tests = conductor.model_tests(model_ids, max_cost_usd=max_cost_usd, on_check=_tell)
+        note(f"testing {', '.join(model_ids)}: real calls, at most ${max_cost_usd} each where a price is known")
         stopping = "stopping cleanly; press Ctrl-C again to leave at once"
         with StopSignals(on_stop=lambda: note(stopping), before_leaving=lambda: None) as signals:
             try:
@@ -167,14 +172,20 @@ def _show_report(report: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _not_passed(checks: list[dict[str, Any]]) -> list[str]:
-    """A line for each reason, with the checks that it stopped."""
+    """A line for each reason, with the checks that it stopped; below it what to do, where that is known."""
     from conductor_ai.cli.text import one_line
 
-    stopped: dict[tuple[str, str], list[str]] = {}
+    stopped: dict[tuple[str, str, str | None], list[str]] = {}
     for check in checks:
         if check["outcome"] != "ok":
-            stopped.setdefault((check["outcome"], check["detail"]), []).append(check["check"])
-    return [one_line(f"{', '.join(names)} {outcome}: {why}", 400) for (outcome, why), names in stopped.items()]
+            hint = check.get("hint")  # reports of the first version have none
+            stopped.setdefault((check["outcome"], check["detail"], hint), []).append(check["check"])
+    lines = []
+    for (outcome, why, hint), names in stopped.items():
+        lines.append(one_line(f"{', '.join(names)} {outcome}: {why}", 400))
+        if hint is not None:
+            lines.append(f"  hint: {one_line(hint, 400)}")
+    return lines
 
 
 def _used(model: dict[str, Any]) -> str:
