@@ -26,8 +26,6 @@ FINAL_ANSWER_NAME = "final_answer"
 ACCEPTED = "accepted"
 
 _FENCED = re.compile(r"^[ \t]*```[a-zA-Z0-9]{0,16}[ \t]*\r?$(.*?)```[ \t]*\r?$", re.DOTALL | re.MULTILINE)
-_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-"""Some servers leave a model's thinking in its text."""
 _PROBLEMS = 5
 _PROBLEM_CHARS = 300
 
@@ -93,7 +91,7 @@ class AnswerSchema:
 
     def of_text(self, text: str) -> Verdict:
         """An answer given as text: JSON, bare or in the one code fence of a text."""
-        said = _THOUGHT.sub("", text, count=1).strip()
+        said = text.strip()
         fenced = _FENCED.findall(said)
         for candidate in (said, *(fenced if len(fenced) == 1 else ())):
             try:

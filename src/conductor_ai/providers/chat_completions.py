@@ -9,6 +9,7 @@ from typing import Any
 from conductor_ai.errors import ProviderError
 from conductor_ai.providers import tool_arguments
 from conductor_ai.providers.base import HeadSpec
+from conductor_ai.providers.chat_thinking import told_apart
 from conductor_ai.providers.failures import Failures
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.ids import new_id
@@ -111,7 +112,10 @@ def read(
     billed: Decimal | None = None,
     host: str | None = None,
 ) -> ModelResponse:
-    """A whole answer; a streamed one has the same form once it is put together."""
+    """A whole answer; a streamed one has the same form once it is put together.
+
+    Thinking that the host left in the text is reasoning; the turn goes back with it, as it came.
+    """
     choice = data["choices"][0]
     message = choice["message"]
     calls: list[ToolCall] = []
@@ -120,14 +124,16 @@ def read(
     given = message.get("tool_calls")
     if given:
         turn["tool_calls"] = [_read_call(provider, call, calls) for call in given]
+    own = message.get("reasoning") or message.get("reasoning_content") or ""
+    text = told_apart(text_of(message.get("content")), separated=bool(own))
     return ModelResponse(
-        content=text_of(message.get("content")),
+        content=text.said,
         tool_calls=tuple(calls),
-        stop_reason=stop_reason(choice.get("finish_reason"), called=bool(calls)),
+        stop_reason=stop_reason(choice.get("finish_reason"), called=bool(calls), answered=text.closed),
         usage=usage(data.get("usage")),
         wire=WireTurn(provider, json_text.exact(json_text.wire_dumps(turn))),
         answered_by=data.get("model") or model,
-        reasoning=message.get("reasoning") or message.get("reasoning_content") or "",
+        reasoning=own or text.thought,
         billed_cost_usd=billed,
         request_id=data.get("id") or headers.get("x-generation-id"),
         host=host,
@@ -193,11 +199,16 @@ def text_of(content: Any) -> str:
     return "".join(part.get("text") or "" for part in content or ())
 
 
-def stop_reason(given: str | None, *, called: bool) -> StopReason:
-    """Some hosts say "stop", or nothing, beside calls: the calls count."""
+def stop_reason(given: str | None, *, called: bool, answered: bool) -> StopReason:
+    """Some hosts say "stop", or nothing, beside calls: the calls count.
+
+    `answered` is False for a text that broke off within its thinking: who stopped there has not ended its turn.
+    """
     if called and given in ("stop", "tool_calls", "function_call", "", None):
         return StopReason.TOOL_USE
     stop = _STOP.get(given or "", StopReason.OTHER)
+    if stop is StopReason.END_TURN and not answered:
+        return StopReason.OTHER
     return StopReason.OTHER if stop is StopReason.TOOL_USE else stop
 
 

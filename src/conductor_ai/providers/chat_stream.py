@@ -10,6 +10,7 @@ from typing import Any
 
 from conductor_ai.providers import chat_completions, tool_arguments
 from conductor_ai.providers.assembly import joined
+from conductor_ai.providers.chat_thinking import StreamedThought
 from conductor_ai.providers.http import Reader
 from conductor_ai.providers.sse import SSEvent
 from conductor_ai.schemas import json_text
@@ -89,6 +90,8 @@ class ChatChunks:
         self._named: dict[str, Any] = {}
         self._texts: dict[str, list[str]] = {}
         self._shown: str | None = None
+        self._thought: StreamedThought | None = StreamedThought()
+        """None once the text is known to be the answer: from there on a piece is told as it comes."""
         self._details = ReasoningDetails()
         self._calls = CallPieces()
         self._begun = False
@@ -120,9 +123,14 @@ class ChatChunks:
         return deltas
 
     def ending(self) -> list[Delta]:
+        deltas: list[Delta] = []
+        answered = True
+        if self._thought is not None:
+            answered = self._thought.closed
+            self._tell(*self._thought.end(), deltas)
         calls = len(self._calls)
-        reason = chat_completions.stop_reason(self.finish_reason, called=calls > 0)
-        return [*map(ToolCallEnd, range(calls)), Stop(reason)]
+        reason = chat_completions.stop_reason(self.finish_reason, called=calls > 0, answered=answered)
+        return [*deltas, *map(ToolCallEnd, range(calls)), Stop(reason)]
 
     def joined(self) -> dict[str, Any]:
         body = {**self._named, "usage": self.usage}
@@ -150,12 +158,29 @@ class ChatChunks:
         if content is not None:
             text = chat_completions.text_of(content)
             self._texts.setdefault("content", []).append(text)
-            if text:
-                deltas.append(TextDelta(text))
+            if self._thought is None:
+                if text:
+                    deltas.append(TextDelta(text))
+            elif text:
+                self._take_first(text, self._thought, deltas)
         calls = delta.get("tool_calls")
         if calls:
             self._calls.add(calls, deltas)
             self.size += 1
+
+    def _take_first(self, text: str, begun: StreamedThought, deltas: list[Delta]) -> None:
+        self.size += 1  # what is held back is progress, too
+        self._tell(*begun.add(text), deltas)
+        if begun.over:
+            self._thought = None
+
+    def _tell(self, thought: str, said: str, deltas: list[Delta]) -> None:
+        """`thought` comes out of the text: it is not shown where the host gives reasoning in a field."""
+        if thought and self._shown in (None, "content"):
+            self._shown = "content"
+            deltas.append(ReasoningDelta(thought))
+        if said:
+            deltas.append(TextDelta(said))
 
 
 class _Call:
