@@ -23,6 +23,7 @@
     ├── PluginError
     │   └── DuplicateTool, InvalidTool
     ├── AuditUnavailable
+    ├── ReplayDiffers
     └── SSRFError             an address that must not be connected to
 
 A class exists because somebody reacts to it differently. `code` is part of the HTTP and JSON contract and never changes
@@ -323,6 +324,12 @@ class AuditUnavailable(ConductorError):
     """An action could not be recorded, so it did not happen."""
 
     code = "audit_unavailable"
+
+
+class ReplayDiffers(ConductorError):
+    """A replay went another way than the recording; the message says where first."""
+
+    code = "replay_differs"
 
 
 class SSRFError(ConductorError):

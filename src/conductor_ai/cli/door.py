@@ -23,14 +23,20 @@ _SEARCHED = 10_000
 
 
 @asynccontextmanager
-async def opened(plugins_dir: Path | None = None, agents_dir: Path | None = None) -> AsyncIterator[Conductor]:
+async def opened(
+    plugins_dir: Path | None = None, agents_dir: Path | None = None, record_dir: Path | None = None
+) -> AsyncIterator[Conductor]:
     """The door for one command, its database made where there is none. Broken plugins are named on standard error."""
+    from conductor_ai.observability.logging import clean_last_resort
+    from conductor_ai.observability.redaction import Redactor
     from conductor_ai.settings import Settings
     from conductor_ai.wiring import open_conductor
 
     settings = Settings.load()
+    clean_last_resort(Redactor(settings.secrets()))
     _refuse_file(settings.conductor_home)
-    async with open_conductor(settings, plugins_dir=plugins_dir, agents_dir=agents_dir) as conductor:
+    opening = open_conductor(settings, plugins_dir=plugins_dir, agents_dir=agents_dir, record_dir=record_dir)
+    async with opening as conductor:
         _warn_of_broken(conductor.plugins)
         yield conductor
 

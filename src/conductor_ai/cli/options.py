@@ -22,6 +22,20 @@ MaxCost = Annotated[
 MaxSteps = Annotated[
     int | None, typer.Option("--max-steps", metavar="N", help="Pause after so many steps since the last message.")
 ]
+
+
+def _named_folder(given: str) -> Path:
+    if not given:  # a variable that is not set: as a path this would be the folder that we are in
+        raise typer.BadParameter("it names no folder")
+    return Path(given)
+
+
+RecordDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--record", metavar="DIR", parser=_named_folder, help="Record all model calls into DIR, without secrets."
+    ),
+]
 SessionId = Annotated[str, typer.Argument(metavar="ID", help="Session id, or six or more characters of its end.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from conductor_ai.agents.exchange_recorder import ExchangeRecorder, RecordedProvider
 from conductor_ai.model_catalog import ModelInfo, ModelProvider
 from conductor_ai.providers.base import Provider
 from conductor_ai.providers.scripted import Script, ScriptedProvider
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 
 
 class Providers:
-    """One adapter per provider over one shared HTTP session; `close` closes it. `script` is the demo model's."""
+    """One adapter per provider over one shared HTTP session; `close` closes it. `script` is the demo model's. With
+    `recorder` each records what it is asked."""
 
-    def __init__(self, settings: Settings, script: Script) -> None:
+    def __init__(self, settings: Settings, script: Script, recorder: ExchangeRecorder | None = None) -> None:
         self._settings = settings
         self._script = script
+        self._recorder = recorder
         self._http: aiohttp.ClientSession | None = None
         self._adapters: dict[str, Provider] = {}
         self._open: dict[tuple[ModelProvider, bool], Provider] = {}
@@ -32,7 +35,10 @@ class Providers:
             adapter = self._adapters.get(model.provider)
             if adapter is None:
                 adapter = self._adapters[model.provider] = self._make(model.provider)
-            provider = self._open[kind] = _calling_tools(adapter, *kind)
+            provider = _calling_tools(adapter, *kind)
+            if self._recorder is not None:
+                provider = RecordedProvider(provider, self._recorder)
+            self._open[kind] = provider
         return provider
 
     async def close(self) -> None:

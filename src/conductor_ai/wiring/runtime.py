@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from conductor_ai.agents.exchange_recorder import ExchangeRecorder
 from conductor_ai.agents.state import StateManager
 from conductor_ai.conductor import Conductor, StartRequest, plan
 from conductor_ai.conductor.agent_files import find_agent
 from conductor_ai.conductor.requests import with_agent
-from conductor_ai.errors import ConductorError
+from conductor_ai.errors import ConductorError, InvalidInput
 from conductor_ai.model_catalog import Catalog, ModelInfo
 from conductor_ai.observability.audit import AuditLogger
 from conductor_ai.observability.logging import configure
@@ -30,6 +31,7 @@ from conductor_ai.wiring.agents import load_agent_files
 from conductor_ai.wiring.costs import call_cost
 from conductor_ai.wiring.demo import demo_script
 from conductor_ai.wiring.providers import Providers
+from conductor_ai.wiring.recording import RecordedStore, describe_models
 from conductor_ai.wiring.tools import load_tools
 
 if TYPE_CHECKING:
@@ -58,6 +60,11 @@ class Runtime:
         return self.states.redactor
 
     @property
+    def fetch_grants(self) -> tuple[str, ...]:
+        """`host:port` pairs that may be fetched from although they are not public."""
+        return tuple(filter(None, map(str.strip, self.settings.conductor_fetch_grants.split(","))))
+
+    @property
     def retry_budget(self) -> RetryBudget:
         return RetryBudget(attempts=self.settings.conductor_model_attempts)
 
@@ -76,38 +83,80 @@ class Runtime:
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings | None = None, *, script: Script = demo_script) -> AsyncIterator[Runtime]:
+async def open_runtime(
+    settings: Settings | None = None,
+    *,
+    script: Script = demo_script,
+    record_dir: str | Path | None = None,
+    replay: str | Path | None = None,
+) -> AsyncIterator[Runtime]:
     """Open the store under `$CONDUCTOR_HOME` and what the loop needs; HTTP is opened when a model first needs it.
 
     Args:
         script: What `demo/scripted` says and does.
+        record_dir: Folder into which each session is recorded.
+        replay: A recording that answers in place of all models, in its order: no key is needed, nothing reaches the
+            network, and the store is one that is gone afterwards. What is asked otherwise than then is a
+            `ReplayDiffers`.
+    Raises: InvalidInput for a folder that cannot be written to, or a file that is no recording.
     """
+    settings = Settings.load() if settings is None else settings
     async with AsyncExitStack() as stack:
-        yield await _opened(Settings.load() if settings is None else settings, script, stack)
+        if replay is None:
+            yield await _opened(settings, script, stack, record_dir)
+            return
+        if record_dir is not None:
+            raise InvalidInput("record_dir and replay: a replay is not recorded again")
+        from conductor_ai.wiring.replay.runtime import open_replaying, script_in
+
+        recorded = await asyncio.to_thread(script_in, replay)
+        yield await open_replaying(settings, recorded, stack, Catalog.load(settings.models_file))
 
 
-async def _opened(settings: Settings, script: Script, stack: AsyncExitStack) -> Runtime:
+async def _opened(
+    settings: Settings, script: Script, stack: AsyncExitStack, record_dir: str | Path | None = None
+) -> Runtime:
     redactor = Redactor(settings.secrets())
     catalog = Catalog.load(settings.models_file)
-    store = await SQLiteStore.open(settings.conductor_home)
-    stack.push_async_callback(store.close)
+    recorder = None
+    if record_dir is not None:
+        if record_dir == "":
+            raise InvalidInput("record_dir names no folder")
+        folder = Path(record_dir)
+        recorder = await asyncio.to_thread(ExchangeRecorder.into, folder, redactor, describe_models(catalog))
+        stack.push_async_callback(asyncio.to_thread, recorder.close)
+    providers = Providers(settings, script, recorder)
+    stack.push_async_callback(providers.close)
+    return Runtime(settings, catalog, providers, await open_states(settings, redactor, stack, recorder))
+
+
+async def open_states(
+    settings: Settings, redactor: Redactor, stack: AsyncExitStack, recorder: ExchangeRecorder | None = None
+) -> StateManager:
+    """The sessions of the store under `$CONDUCTOR_HOME`; `stack` closes it."""
+    opened = await SQLiteStore.open(settings.conductor_home)
+    stack.push_async_callback(opened.close)
+    store: SessionStore = opened if recorder is None else RecordedStore(opened, recorder)
     hot = MemoryHotState()
     stack.push_async_callback(hot.close)
-    providers = Providers(settings, script)
-    stack.push_async_callback(providers.close)
     states = StateManager(store, hot, AuditLogger(store, redactor), redactor)
     stack.push_async_callback(states.cancels.close)
-    return Runtime(settings, catalog, providers, states)
+    return states
 
 
 @asynccontextmanager
 async def open_conductor(
-    settings: Settings | None = None, *, plugins_dir: Path | None = None, agents_dir: Path | None = None
+    settings: Settings | None = None,
+    *,
+    plugins_dir: Path | None = None,
+    agents_dir: Path | None = None,
+    record_dir: str | Path | None = None,
 ) -> AsyncIterator[Conductor]:
     """The door, with our own tools, those of `plugins_dir` (default: as settings say) and of installed plugins behind
-    it, and the agents of `agents_dir` (default: as settings say) beside the bundled ones."""
+    it, and the agents of `agents_dir` (default: as settings say) beside the bundled ones. Sessions are recorded into
+    `record_dir`, where it is given."""
     settings = Settings.load() if settings is None else settings
-    async with open_runtime(settings) as runtime:
+    async with open_runtime(settings, record_dir=record_dir) as runtime:
         if settings.app_env == "production":
             configure(settings.app_env, runtime.redactor)
         registry, plugins = load_tools(settings, plugins_dir)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from conductor_ai.cli.options import AsJSON, MaxCost, MaxSteps, PluginsDir, SessionId, limits_from
+from conductor_ai.cli.options import AsJSON, MaxCost, MaxSteps, PluginsDir, RecordDir, SessionId, limits_from
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conductor_ai.cli.reporting import Report
 
 
@@ -16,6 +18,7 @@ def resume(
     max_steps: MaxSteps = None,
     as_json: AsJSON = False,
     plugins_dir: PluginsDir = None,
+    record: RecordDir = None,
 ) -> int:
     """Go on with a session that is paused, was waiting, failed on something that passes, or lost its process.
 
@@ -25,18 +28,21 @@ def resume(
 
     from conductor_ai.cli.reporting import Report
 
-    return asyncio.run(_resume(session_id, limits_from(max_cost, max_steps), Report(as_json, plugins_dir)))
+    return asyncio.run(_resume(session_id, limits_from(max_cost, max_steps), Report(as_json, plugins_dir), record))
 
 
-async def _resume(part: str, limits: dict[str, Any] | None, report: Report) -> int:
+async def _resume(part: str, limits: dict[str, Any] | None, report: Report, record_dir: Path | None) -> int:
+    from conductor_ai.cli.commands.run import say_recorded
     from conductor_ai.cli.door import opened, session_id_of
     from conductor_ai.cli.foreground import Foreground
 
-    async with opened(report.plugins_dir) as conductor:
+    async with opened(report.plugins_dir, record_dir=record_dir) as conductor:
         session_id = await session_id_of(conductor, part)
         with Foreground(conductor, report) as foreground:
             work = conductor.resume(session_id, limits=limits, on_event=foreground.view.event)
-            return await foreground.finish(session_id, work)
+            code = await foreground.finish(session_id, work)
+    say_recorded(record_dir, session_id)
+    return code
 
 
 def cancel(session_id: SessionId, as_json: AsJSON = False) -> int:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conductor_ai.cli.options import AgentsDir, AsJSON, MaxCost, MaxSteps, PluginsDir, limits_from
+from conductor_ai.cli.options import AgentsDir, AsJSON, MaxCost, MaxSteps, PluginsDir, RecordDir, limits_from
 from conductor_ai.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conductor_ai.cli.reporting import Report
     from conductor_ai.conductor import Conductor, StartRequest
 
@@ -34,6 +33,22 @@ def run(
         typer.Option("--tools", metavar="A,B", help="Tools the model may use [default: the agent's, else all]."),
     ] = None,
     system: Annotated[str | None, typer.Option("--system", help="Instructions that stand above the task.")] = None,
+    images: Annotated[
+        list[str] | None, typer.Option("--image", metavar="FILE|URL", help="An image to look at; repeatable.")
+    ] = None,
+    response_schema: Annotated[
+        Path | None,
+        typer.Option(
+            "--response-schema", metavar="FILE", help="JSON schema that the answer must fit; it is then JSON."
+        ),
+    ] = None,
+    temperature: Annotated[
+        str | None, typer.Option("--temperature", metavar="T", help="From 0 to 2 [default: the model's own].")
+    ] = None,
+    reasoning_effort: Annotated[
+        str | None,
+        typer.Option("--reasoning-effort", metavar="HOW", help="How much to think: none, low, medium or high."),
+    ] = None,
     max_cost: MaxCost = None,
     max_steps: MaxSteps = None,
     continue_id: Annotated[
@@ -48,6 +63,7 @@ def run(
     ] = False,
     plugins_dir: PluginsDir = None,
     agents_dir: AgentsDir = None,
+    record: RecordDir = None,
 ) -> int:
     """Run a task to its answer. This is the default command.
 
@@ -58,41 +74,62 @@ def run(
 
     from conductor_ai.cli.reporting import Report
     from conductor_ai.cli.stdin_text import task_with_context
+    from conductor_ai.cli.wishes import message_content, parameters_from, schema_from
 
-    given_to_new_only = {"--agent": agent, "--model": model, "--tools": tools, "--system": system, "--approve": approve}
+    given_to_new_only = {
+        "--agent": agent,
+        "--model": model,
+        "--tools": tools,
+        "--system": system,
+        "--approve": approve,
+        "--response-schema": response_schema,
+        "--temperature": temperature,
+        "--reasoning-effort": reasoning_effort,
+    }
     if continue_id and (unfit := [name for name, value in given_to_new_only.items() if value]):
         raise UsageError(f"{unfit[0]} cannot change with --continue: a session keeps what it was started with")
     message = task_with_context(task)
     if message is None or not message.strip():
         raise UsageError("no task given", hint='conductor run "what to do", or pipe the task in')
+    content = message_content(message, images or [])
     report = Report(as_json, plugins_dir)
     limits = limits_from(max_cost, max_steps)
     if continue_id:
-        return asyncio.run(_continue(continue_id, message, limits, report, dry_run=dry_run))
+        return asyncio.run(_continue(continue_id, content, limits, report, dry_run=dry_run, record_dir=record))
     from conductor_ai.conductor import StartRequest
 
     request = StartRequest(
-        messages=[{"role": "user", "content": message}],
+        messages=[content],
         models=[name.strip() for name in (model or "").split(",") if name.strip()],
         tools=None if tools is None else [name.strip() for name in tools.split(",") if name.strip()],
         instructions=system,
         limits=limits,
+        parameters=parameters_from(temperature, reasoning_effort),
+        response_schema=None if response_schema is None else schema_from(response_schema),
         pre_approved=approve or [],
         agent=agent,
     )
+    if dry_run and record is not None:
+        raise UsageError("--dry-run calls no model, so there is nothing to --record")
     if dry_run:
         return _show_plan(request, report, agents_dir)
-    return asyncio.run(start_and_drive(request, report, plugins_dir=plugins_dir, agents_dir=agents_dir))
+    work = start_and_drive(request, report, plugins_dir=plugins_dir, agents_dir=agents_dir, record_dir=record)
+    return asyncio.run(work)
 
 
 async def start_and_drive(
-    request: StartRequest, report: Report, *, plugins_dir: Path | None, agents_dir: Path | None = None
+    request: StartRequest,
+    report: Report,
+    *,
+    plugins_dir: Path | None,
+    agents_dir: Path | None = None,
+    record_dir: Path | None = None,
 ) -> int:
     """Start a session and drive it until it stops. Returns: the exit code."""
     from conductor_ai.cli.door import opened
     from conductor_ai.cli.foreground import Foreground
 
-    async with opened(plugins_dir, agents_dir) as conductor:
+    async with opened(plugins_dir, agents_dir, record_dir) as conductor:
         with Foreground(conductor, report) as foreground:
             session = await conductor.start(request)
             foreground.view.line(
@@ -101,7 +138,9 @@ async def start_and_drive(
             for remark in _remarks_on(session.model, conductor):
                 foreground.view.line(remark)
             work = conductor.run(session.session_id, on_event=foreground.view.event)
-            return await foreground.finish(session.session_id, work)
+            code = await foreground.finish(session.session_id, work)
+    say_recorded(record_dir, session.session_id)
+    return code
 
 
 def _remarks_on(model_id: str, conductor: Conductor) -> list[str]:
@@ -121,18 +160,37 @@ def _remarks_on(model_id: str, conductor: Conductor) -> list[str]:
     return remarks
 
 
-async def _continue(part: str, message: str, limits: dict[str, Any] | None, report: Report, *, dry_run: bool) -> int:
+async def _continue(
+    part: str,
+    message: dict[str, Any],
+    limits: dict[str, Any] | None,
+    report: Report,
+    *,
+    dry_run: bool,
+    record_dir: Path | None,
+) -> int:
     from conductor_ai.cli.door import opened, session_id_of
     from conductor_ai.cli.foreground import Foreground
 
     if dry_run:
         raise UsageError("--dry-run shows a new session; it does not go with --continue")
-    async with opened(report.plugins_dir) as conductor:
+    async with opened(report.plugins_dir, record_dir=record_dir) as conductor:
         session_id = await session_id_of(conductor, part)
         with Foreground(conductor, report) as foreground:
             foreground.view.line(f"session {session_id}")
             work = conductor.continue_session(session_id, message, limits=limits, on_event=foreground.view.event)
-            return await foreground.finish(session_id, work)
+            code = await foreground.finish(session_id, work)
+    say_recorded(record_dir, session_id)
+    return code
+
+
+def say_recorded(record_dir: Path | None, session_id: str) -> None:
+    """Name the recording on standard error, where there is one."""
+    from conductor_ai.cli.output import note
+    from conductor_ai.schemas.exchanges import SUFFIX
+
+    if record_dir is not None and (path := record_dir / f"{session_id}{SUFFIX}").exists():
+        note(f"recorded: {path}")
 
 
 def _show_plan(request: StartRequest, report: Report, agents_dir: Path | None) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from conductor_ai.cli.commands.export import export, replay
 from conductor_ai.cli.options import AsJSON, SessionId, Yes
 from conductor_ai.errors import UsageError
 
@@ -130,6 +131,8 @@ def _step_lines(step: AgentStep) -> list[str]:
     lines = ["", f"step {step.step_no}  {step.type.value}{figures}"]
     if step.content:
         lines += [f"  {line}" for line in step.content.splitlines()]
+    if step.rejected:
+        lines.append(f"  not taken: {one_line(step.rejected, 200)}")
     for call in step.tool_calls:
         said = without_label(call.error) if call.error else json_line(call.result, 200)
         lines.append(f"  {call.name} {json_line(call.arguments, 200)}")
@@ -167,4 +170,10 @@ async def _delete(part: str, *, yes: bool, as_json: bool) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"list": list_sessions, "show": show, "delete": delete}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "list": list_sessions,
+    "show": show,
+    "export": export,
+    "replay": replay,
+    "delete": delete,
+}
