@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -74,15 +75,57 @@ async def test_what_the_drive_raises_reaches_the_reader(bench: Bench) -> None:
 async def test_a_reader_that_pauses_holds_the_next_piece_up() -> None:
     feed = Feed()
     for number in range(64):
-        await feed.room()
+        assert feed.room() is None
         feed.put({"number": number})
-    waiting = asyncio.ensure_future(feed.room())
-    await asyncio.sleep(0)
-    assert not waiting.done()
+    room = feed.room()
+    assert room is not None
+    assert not room.done()
 
     assert await feed.next() == {"number": 0}
     async with fail_after(5):
-        await waiting
+        await room
+
+
+async def test_a_driver_that_waits_for_its_reader_goes_on_once_that_has_left() -> None:
+    feed = Feed()
+    for number in range(64):
+        feed.put({"number": number})
+    room = feed.room()
+    assert room is not None
+
+    feed.close()
+    async with fail_after(5):
+        await room
+    assert feed.room() is None
+
+
+async def test_a_reader_gets_what_waits_before_the_end() -> None:
+    feed = Feed()
+    async with fail_after(5):
+        waiting = asyncio.create_task(feed.next())
+        await asyncio.sleep(0)
+        feed.put({"number": 0})
+        feed.put({"number": 1})
+        feed.close()
+        assert [await waiting, await feed.next(), await feed.next()] == [{"number": 0}, {"number": 1}, None]
+
+
+async def test_a_long_answer_that_comes_at_once_reaches_a_slow_reader_whole(house: House) -> None:
+    words = [f"word-{number} " for number in range(300)]
+    chunks: list[dict[str, Any]] = [{"candidates": [{"content": {"parts": [{"text": word}]}}]} for word in words]
+    chunks[-1]["candidates"][0]["finishReason"] = "STOP"
+    house.flash.will_stream(b"".join(b"data: %b\r\n\r\n" % json.dumps(chunk).encode() for chunk in chunks))
+    runner = await house.runner(FLASH)
+
+    told: list[str] = []
+    async with fail_after(10):
+        async for item in runner.stream(TASK):
+            await asyncio.sleep(0)  # whoever drives has its turn
+            if item["type"] == "model.delta" and item["payload"]["kind"] == "text":
+                told.append(item["payload"]["text"])
+
+    assert told == words
+    assert item["type"] == "session.completed"
 
 
 async def test_only_a_session_that_is_watched_is_streamed(house: House) -> None:

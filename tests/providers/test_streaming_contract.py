@@ -232,7 +232,7 @@ async def test_the_time_in_which_nobody_reads_does_not_count(
     streamed: Streamed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line, stream = streamed
-    patient = line.reconnected(timeouts=Timeouts(progress_s=60, idle_s=5000, total_s=900))
+    patient = line.reconnected(timeouts=Timeouts(progress_s=60, idle_s=60, total_s=900))
     events, gate = stream.events(stream.wire.says("An answer of many more words.")), asyncio.Event()
     sending = line.server.will_stream(*events[:4], gate, *events[4:])
     items = patient.provider.stream(line.request())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from conductor_ai.errors import (
 )
 from conductor_ai.providers.base import Provider
 from conductor_ai.providers.failures import Timeouts
+from conductor_ai.schemas.deltas import TextDelta
 from conductor_ai.schemas.messages import ModelResponse
 from tests.conftest import fail_after
 from tests.providers.lines import MODEL, Line
@@ -25,6 +27,7 @@ from tests.providers.stream_lines import Streamed, streamed_items
 from tests.providers.stream_wires import COMMENT
 from tests.servers.provider_server import KEY, Repeated, Step, Then
 
+_A_TEXT = re.compile(rb'("(?:text|content)": ?)"[^"]+"')
 STATUSES = (204, 307, 400, 401, 402, 403, 404, 408, 409, 413, 418, 422, 429, 500, 502, 503, 504, 529)
 
 
@@ -163,6 +166,16 @@ async def test_an_event_that_cannot_be_read_is_malformed(streamed: Streamed, eve
     for sent in (0, 2):
         _, error = await failed(line, *events[:sent], event, *events[sent:])
         assert type(error) is MalformedReply
+
+
+async def test_a_piece_that_is_no_text_is_malformed_and_not_told(streamed: Streamed) -> None:
+    line, stream = streamed
+    events = stream.events(stream.wire.says("Words, and words."))
+    odd = [_A_TEXT.sub(rb"\1 5", event) for event in events]
+    assert odd != events
+    items, error = await failed(line, *odd)
+    assert type(error) is MalformedReply
+    assert not [item for item in items if isinstance(item, TextDelta)]
 
 
 async def test_an_event_without_an_end_is_malformed(streamed: Streamed) -> None:

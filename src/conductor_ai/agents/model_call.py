@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import NamedTuple
 
+from conductor_ai.agents.exchange_recorder import Asked, RecordedProvider
 from conductor_ai.agents.limits import Reserve
+from conductor_ai.agents.live_answer import LiveAnswer
 from conductor_ai.agents.models import ReadyModel
 from conductor_ai.agents.session_log import SessionLog
 from conductor_ai.providers.base import ModelRequest
@@ -29,6 +32,7 @@ async def call_model(
 ) -> Called:
     """Raises: ProviderError, once the budget of attempts or of money is spent, or no further attempt can help."""
     request = ModelRequest(model.info.wire_id, model.head, log.state.prompt.turns)
+    asked = _asked(model, log, step_no)
     attempts = 1
 
     def tell(retry: Retry) -> None:
@@ -45,20 +49,35 @@ async def call_model(
     async def whole() -> ModelResponse:
         if reserve is not None:
             reserve.under_way = True
-        return await model.provider.complete(request)
+        return await asked.complete(request)
 
     async def begun() -> tuple[Delta | ModelResponse, _Stream]:
         if reserve is not None:
             reserve.under_way = True
-        stream = model.provider.stream(request)
+        stream = asked.stream(request)
         return await anext(stream), stream
 
     if not log.watched:
         return Called(await retrying(whole, budget, tell), attempts)
     # Once a part of the answer was seen it is not asked for again: the second one would be another answer.
     item, stream = await retrying(begun, budget, tell)
+    live = LiveAnswer(step_no, log.redactor, partial(log.tell_clean, "model.delta"))
     async with aclosing(stream):
-        while not isinstance(item, ModelResponse):
-            await log.tell_piece(step_no, item)
-            item = await anext(stream)
-    return Called(item, attempts)
+        return Called(await _told(log, live, item, stream), attempts)
+
+
+async def _told(log: SessionLog, live: LiveAnswer, item: Delta | ModelResponse, stream: _Stream) -> ModelResponse:
+    """The whole answer, once all of it is told. `item` is its first piece."""
+    while not isinstance(item, ModelResponse):
+        live.take(item)
+        if log.on_piece is not None and (room := log.on_piece()) is not None:
+            await room  # so a reader that is slow slows the provider down
+        item = await anext(stream)
+    live.end()
+    return item
+
+
+def _asked(model: ReadyModel, log: SessionLog, step_no: int) -> Asked:
+    """Who answers: the model's provider, which wants to know whose call it is where calls are recorded."""
+    provider = model.provider
+    return provider.during(log.session_id, step_no) if isinstance(provider, RecordedProvider) else provider

@@ -10,21 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from conductor_ai.agents import recording
 from conductor_ai.agents.prompt import EncodeTurn
-from conductor_ai.agents.session_state import SessionConfig, SessionState
+from conductor_ai.agents.session_state import NO_MODEL, SessionConfig, SessionState
 from conductor_ai.observability.redaction import Redactor
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.approvals import ApprovalRecord
 from conductor_ai.schemas.audit import AuditEntry, AuditRow, ChainHead, ToolExecutionRow
-from conductor_ai.schemas.deltas import (
-    Delta,
-    ReasoningDelta,
-    Stop,
-    TextDelta,
-    ToolArguments,
-    ToolCallEnd,
-    ToolCallStart,
-    UsageUpdate,
-)
 from conductor_ai.schemas.events import Event, EventType
 from conductor_ai.schemas.ids import utc_now
 from conductor_ai.storage.base import Append, ApprovalDecision, EventRow, NewSession, Projection
@@ -36,15 +26,6 @@ OnEvent = Callable[[dict[str, Any]], None]
 _logger = logging.getLogger(__name__)
 
 _KEPT_CHARS = 32_768
-_KINDS: dict[type[Delta], str] = {
-    TextDelta: "text",
-    ReasoningDelta: "reasoning",
-    ToolCallStart: "tool_call_start",
-    ToolArguments: "tool_arguments",
-    ToolCallEnd: "tool_call_end",
-    UsageUpdate: "usage",
-    Stop: "stop",
-}
 
 
 class SessionLog:
@@ -72,8 +53,8 @@ class SessionLog:
         self.created_at = self.updated_at = created_at
         self.state = state
         self.on_event: OnEvent | None = None
-        self.on_piece: Callable[[], Awaitable[None]] | None = None
-        """Waited for after each piece of an answer: so a reader that is slow slows the provider down."""
+        self.on_piece: Callable[[], Awaitable[None] | None] | None = None
+        """Called after each piece of an answer; what it returns is waited for before the next."""
         self.cancel_requested = False
         self._manager = manager
         self._owner_epoch = owner_epoch
@@ -198,16 +179,20 @@ class SessionLog:
             self.session_id, self.state.config.org_id, after_seq=after_seq, limit=limit
         )
 
-    async def retell(self, encode_turn: EncodeTurn, model: str) -> None:
-        """Build the prompt anew, for another model. What is staged is stored first."""
+    async def retell(self, encode_turn: EncodeTurn, model: str, *, signed: bool = True) -> None:
+        """Build the prompt anew, for `model`. What is staged is stored first.
+
+        Args:
+            signed: Keep what the model itself signed in earlier turns.
+        """
         await self.durable()
         events = await self._manager.store.events(self.session_id, self.state.config.org_id)
         first = SessionConfig.from_payload(events[0].payload)
-        state = SessionState(first, encode_turn, own_turns_of=model)
+        state = SessionState(first, encode_turn, own_turns_of=model if signed else NO_MODEL)
         for event in events:
             state.apply(event.type, event.payload)
         state.prompt.forget_bills()
-        self.state.take_prompt_of(state)
+        self.state.take_prompt_of(state, model)
 
     async def record(self, entries: list[AuditEntry], executions: list[ToolExecutionRow]) -> None:
         """Audit rows without an event, for code that a tool calls; returns once they are durable."""
@@ -238,16 +223,11 @@ class SessionLog:
         """Tell whoever watches something that is not stored."""
         if self.watched:
             text = self.redactor.clean_json(json_text.dumps(payload))
-            self._send({"type": kind, "session_id": self.session_id, "payload": json_text.loads(text)})
+            self.tell_clean(kind, json_text.loads(text))
 
-    async def tell_piece(self, step_no: int, piece: Delta) -> None:
-        """Tell whoever watches of a piece of an answer."""
-        facts = piece._asdict()
-        if isinstance(piece, UsageUpdate):
-            facts["usage"] = piece.usage.to_dict()
-        self.tell_live("model.delta", {"step_no": step_no, "kind": _KINDS[type(piece)], **facts})
-        if self.on_piece is not None:
-            await self.on_piece()
+    def tell_clean(self, kind: str, payload: dict[str, Any]) -> None:
+        """As `tell_live`, for a payload that is plain JSON data, free of secrets, and the watchers' own from now on."""
+        self._send({"type": kind, "session_id": self.session_id, "payload": payload})
 
     def _send(self, item: dict[str, Any]) -> None:
         self._manager.hot.publish(self.session_id, item)

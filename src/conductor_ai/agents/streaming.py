@@ -17,36 +17,45 @@ _logger = logging.getLogger(__name__)
 class Feed:
     """Between a session's driver and its reader. Events never wait for the reader; the next piece of an answer does."""
 
+    # One of each, so bare futures do: an asyncio.Event, which serves many, costs more for every piece.
+
     def __init__(self) -> None:
         self._items: deque[dict[str, Any]] = deque()
-        self._came = asyncio.Event()
-        self._taken = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._reader: asyncio.Future[None] | None = None
+        self._driver: asyncio.Future[None] | None = None
         self._closed = False
 
     def put(self, item: dict[str, Any]) -> None:
         self._items.append(item)
-        self._came.set()
+        _wake(self._reader)
 
-    async def room(self) -> None:
-        """Return once the reader is no more than some pieces behind."""
-        while len(self._items) >= _PIECES_AHEAD and not self._closed:
-            self._taken.clear()
-            await self._taken.wait()
+    def room(self) -> asyncio.Future[None] | None:
+        """What to wait for before the next piece, where the reader is many behind: that it takes one."""
+        if len(self._items) < _PIECES_AHEAD or self._closed:
+            return None
+        self._driver = self._loop.create_future()
+        return self._driver
 
     def close(self) -> None:
         self._closed = True
-        self._came.set()
-        self._taken.set()
+        _wake(self._reader)
+        _wake(self._driver)
 
     async def next(self) -> dict[str, Any] | None:
         """The next item; None once it is closed and empty."""
         while not self._items:
             if self._closed:
                 return None
-            self._came.clear()
-            await self._came.wait()
-        self._taken.set()
+            self._reader = self._loop.create_future()
+            await self._reader
+        _wake(self._driver)
         return self._items.popleft()
+
+
+def _wake(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
 
 
 async def follow(log: SessionLog, driving: Callable[[], Coroutine[Any, Any, object]]) -> AsyncGenerator[dict[str, Any]]:

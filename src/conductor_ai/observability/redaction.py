@@ -53,19 +53,23 @@ class Redactor:
         That end, commonly empty, goes before what comes next, and through `clean` where nothing does. So the parts
         join to what `clean` makes of the whole text, however it was cut.
         """
-        secrets = self._secrets
-        if secrets is None:
+        if self._secrets is None:
             return text, ""
-        end = self._undecided(text, 0)
-        if len(text) < len(self._needles[-1]) or not any(needle in text for needle in self._needles):
-            return (text, "") if end == len(text) else (text[:end], text[end:])
+        if self._beginnings is None:
+            self._beginnings = _beginnings(self._needles)
+        is_short = len(text) < len(self._needles[-1])
+        if is_short and self._beginnings.search(text) is None:
+            return text, ""  # so it is with nearly every piece of an answer
+        end = self._undecided(text, 0, self._beginnings)
+        if is_short or not any(needle in text for needle in self._needles):
+            return text[:end], text[end:]
         parts: list[str] = []
         at = 0
-        while (found := secrets.search(text, at)) is not None and found.start() < end:
+        while (found := self._secrets.search(text, at)) is not None and found.start() < end:
             parts += text[at : found.start()], REDACTED
             at = found.end()
             if at > end:
-                end = self._undecided(text, at)
+                end = self._undecided(text, at, self._beginnings)
         return "".join((*parts, text[at:end])), text[end:]
 
     def clean_log(self, text: str) -> str:
@@ -89,12 +93,10 @@ class Redactor:
     def _without_secrets(self, text: str) -> str:
         return text if self._secrets is None else self._secrets.sub(REDACTED, text)
 
-    def _undecided(self, text: str, start: int) -> int:
+    def _undecided(self, text: str, start: int, beginnings: re.Pattern[str]) -> int:
         """Where the first beginning of a secret stands that `text` ends with, from `start` on; else its length."""
-        if self._beginnings is None:
-            self._beginnings = _beginnings(self._needles)
         at = max(start, len(text) - len(self._needles[0]) + 1)
-        while (found := self._beginnings.search(text, at)) is not None:
+        while (found := beginnings.search(text, at)) is not None:
             at = found.start()
             tail = text[at:]
             if found.end() == len(text) or any(needle != tail and needle.startswith(tail) for needle in self._needles):

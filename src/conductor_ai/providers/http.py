@@ -10,7 +10,7 @@ import asyncio
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
@@ -22,8 +22,9 @@ from conductor_ai.providers.assembly import Assembly, AssemblyMaker, deltas_of
 from conductor_ai.providers.base import ModelRequest
 from conductor_ai.providers.failures import Failures, Timeouts
 from conductor_ai.providers.sse import SSEParser
+from conductor_ai.providers.stream_clock import StreamClock
 from conductor_ai.schemas import json_text
-from conductor_ai.schemas.deltas import Delta
+from conductor_ai.schemas.deltas import Delta, ReasoningDelta, TextDelta, ToolArguments, ToolCallStart
 from conductor_ai.schemas.messages import ModelResponse
 
 MAX_CONNECTIONS = 1000
@@ -43,6 +44,9 @@ Reader = Callable[[dict[str, Any], Mapping[str, str], str], ModelResponse]
 
 _PARTS_OF_AN_ANSWER = ("choices", "candidates", "content", "usage", "usageMetadata")
 """Where one of these stands beside an error, a model had begun: what it did is billed."""
+
+_WORDS = (TextDelta, ReasoningDelta, ToolArguments, ToolCallStart)
+"""The last field of each is the provider's own text."""
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError)
 """What reading JSON of another shape than promised ends in: a missing field, or one of another kind."""
@@ -88,15 +92,13 @@ def _joined(request: ModelRequest, end: bytes) -> bytes:
 
 @dataclass(slots=True)
 class _Stream:
-    """A streamed reply while it is read. `left_s` is what remains of the wait for the next piece of the answer, `begun`
-    that an event has come."""
+    """A streamed reply while it is read. `begun`: an event has come."""
 
     reply: aiohttp.ClientResponse
     model: str
     assembly: Assembly
-    parser: SSEParser
-    left_s: float
-    size: int = 0
+    clock: StreamClock
+    parser: SSEParser = field(default_factory=SSEParser)
     begun: bool = False
 
 
@@ -150,16 +152,22 @@ class ProviderHTTP:
                     raw = await self._body(reply, model)
                 response, at_once = self._read(raw, headers, model, read), True
             else:
-                self._bound_silence(reply)
+                _bound_silence(reply, None)  # the clock bounds it
                 assembly = assemble(headers, model)
-                stream = _Stream(reply, model, assembly, SSEParser(), self._timeouts.progress_s)
+                clock = StreamClock(reply.content, self._timeouts.idle_s, self._timeouts.progress_s)
+                stream = _Stream(reply, model, assembly, clock)
                 try:
-                    while not assembly.ended and (chunk := await self._chunk(stream)):
+                    while not assembly.ended and (chunk := await clock.read()):
                         for delta in self._deltas(stream, chunk):
                             yield delta
+                except aiohttp.SocketTimeoutError as exc:
+                    waited = replace(self._timeouts, idle_s=clock.stalled_s)
+                    raise self.failures.transport(exc, model, waited, answering=True) from exc
                 except ProviderError as error:
                     error.answering = error.answering or stream.begun
                     raise
+                finally:
+                    clock.close()
                 await _read_to_the_end(reply)
                 response, at_once = self._whole(stream, headers, read), not stream.begun
         if at_once:
@@ -208,34 +216,20 @@ class ProviderHTTP:
         except _UNREADABLE as exc:
             raise self._unreadable(exc, model) from exc
 
-    async def _chunk(self, stream: _Stream) -> bytes:
-        """What has come, at least a byte; b"" at the end of the reply."""
-        clock = asyncio.get_running_loop().time
-        since = clock()
-        try:
-            async with asyncio.timeout(stream.left_s) as limit:
-                chunk = await stream.reply.content.readany()
-        except TimeoutError as exc:
-            if not limit.expired():
-                raise
-            waited = replace(self._timeouts, idle_s=self._timeouts.progress_s)
-            stalled = aiohttp.SocketTimeoutError()
-            raise self.failures.transport(stalled, stream.model, waited, answering=True) from exc
-        stream.left_s -= clock() - since
-        stream.size += len(chunk)
-        if stream.size > self._max_reply_bytes:
-            raise self._too_large(stream.reply, stream.model)
-        return chunk
-
     def _deltas(self, stream: _Stream, chunk: bytes) -> Iterator[Delta]:
+        if stream.clock.size > self._max_reply_bytes:
+            raise self._too_large(stream.reply, stream.model)
         assembly = stream.assembly
         try:
             for event in stream.parser.feed(chunk):
                 stream.begun = True
                 deltas = assembly.add(event)
                 if deltas is not None:
-                    stream.left_s = self._timeouts.progress_s
-                    yield from deltas
+                    stream.clock.got_on()
+                    for delta in deltas:
+                        if isinstance(delta, _WORDS) and not isinstance(delta[-1], str):
+                            raise TypeError("a piece of the answer is no text")
+                        yield delta
                 if assembly.ended:
                     return
         except _UNREADABLE as exc:
@@ -260,14 +254,8 @@ class ProviderHTTP:
         cut = aiohttp.ClientPayloadError("no terminal mark")
         raise self.failures.transport(cut, stream.model, self._timeouts, answering=True)
 
-    def _bound_silence(self, reply: aiohttp.ClientResponse) -> None:
-        connection = reply.connection
-        if connection is not None and connection.protocol is not None:  # None: the body is here already
-            connection.protocol.read_timeout = self._timeouts.idle_s
-            connection.protocol.start_timeout()
-
     async def _body(self, reply: aiohttp.ClientResponse, model: str) -> bytes:
-        self._bound_silence(reply)
+        _bound_silence(reply, self._timeouts.idle_s)
         size, chunks = 0, []
         while chunk := await reply.content.readany():
             size += len(chunk)
@@ -289,6 +277,14 @@ class ProviderHTTP:
 
     def _unreadable(self, exc: Exception, model: str) -> MalformedReply:
         return self.failures.malformed(f"a field is missing or wrong ({exc})", model, 200)
+
+
+def _bound_silence(reply: aiohttp.ClientResponse, idle_s: float | None) -> None:
+    """From now on aiohttp itself bounds the wait for the next bytes; where `idle_s` is None, it bounds it no more."""
+    connection = reply.connection
+    if connection is not None and connection.protocol is not None:  # None: the body is here already
+        connection.protocol.read_timeout = idle_s
+        connection.protocol.start_timeout()
 
 
 async def _read_to_the_end(reply: aiohttp.ClientResponse) -> None:

@@ -79,16 +79,16 @@ class SSEParser:
             lines[0] = lines[0].removeprefix(_BOM)
             self._at_start = False
         for line in lines:
-            if line.startswith(b"data:"):
-                self._add(line[6:] if line.startswith(b" ", 5) else line[5:])
+            if line.startswith(b"data: "):
+                self._add(line[6:])
             elif not line:
                 if self._data:
-                    events.append(
-                        SSEvent(self._name, self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
-                    )
-                    self._data.clear()
-                    self._data_bytes = 0
+                    data = self._data
+                    events.append(SSEvent(self._name, data[0] if len(data) == 1 else b"\n".join(data)))
+                    self._data, self._data_bytes = [], 0
                 self._name = b""
+            elif line.startswith(b"data:"):
+                self._add(line[5:])
             elif line.startswith(b"event:"):
                 self._name = line[7:] if line.startswith(b" ", 6) else line[6:]
             else:
