@@ -30,6 +30,8 @@ from conductor_ai.schemas.messages import Message, Role
 Answer = Callable[[str], Awaitable[int]]
 """Sends a message and reads the answer to its end; how many pieces of text it had."""
 _WARM = "pieces=20 every_ms=1"
+_SHORT = 10
+"""Pieces of the answers whose cost is taken off, to find what each further piece costs."""
 _KEY = "bench-key-0123456789"
 
 
@@ -44,9 +46,8 @@ class Cell(NamedTuple):
     every_ms: int
     rounds: int
 
-    @property
-    def message(self) -> str:
-        return f"pieces={self.pieces} every_ms={self.every_ms}"
+    def message(self, pieces: int) -> str:
+        return f"pieces={pieces} every_ms={self.every_ms}"
 
 
 class Wire(NamedTuple):
@@ -194,19 +195,33 @@ def counted_reads() -> Iterator[list[int]]:
 
 
 async def cost(cell: Cell) -> dict[str, float]:
-    """CPU time of this process, all threads, per piece; and how many pieces came with one read."""
+    """CPU time of this process, all threads, per piece, and per piece after the first ones; and how many pieces came
+    with one read."""
     kinds = {"floor": floor, "adapter": adapter, "runner": runner}
     with counted_reads() as reads:
         async with kinds[cell.kind](cell) as answer:
             await _together(answer, cell.streams, _WARM)  # opens the connections
-            gc.collect()
+            short_us, _ = await _cpu_us(answer, cell, _SHORT)
             reads[0] = 0
-            cpu, wall = time.process_time(), time.perf_counter()
-            seen = [count for _ in range(cell.rounds) for count in await _together(answer, cell.streams, cell.message)]
-            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    if seen != [cell.pieces] * cell.streams * cell.rounds:
-        raise SystemExit(f"pieces were lost or joined: {seen} instead of {cell.pieces} each")
-    return {"cpu_us": cpu * 1e6 / sum(seen), "pieces_per_read": sum(seen) / reads[0], "busy": cpu / wall}
+            cpu_us, busy = await _cpu_us(answer, cell, cell.pieces)
+            per_read = cell.streams * cell.rounds * cell.pieces / reads[0]
+    return {
+        "cpu_us": cpu_us / cell.pieces,
+        "further_us": (cpu_us - short_us) / (cell.pieces - _SHORT),
+        "pieces_per_read": per_read,
+        "busy": busy,
+    }
+
+
+async def _cpu_us(answer: Answer, cell: Cell, pieces: int) -> tuple[float, float]:
+    """CPU microseconds of one answer of so many pieces, on average, and which part of the time that is."""
+    gc.collect()
+    cpu, wall = time.process_time(), time.perf_counter()
+    seen = [n for _ in range(cell.rounds) for n in await _together(answer, cell.streams, cell.message(pieces))]
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    if seen != [pieces] * cell.streams * cell.rounds:
+        raise SystemExit(f"pieces were lost or joined: {seen} instead of {pieces} each")
+    return cpu * 1e6 / len(seen), cpu / wall
 
 
 async def _together(answer: Answer, count: int, message: str) -> list[int]:

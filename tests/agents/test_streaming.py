@@ -81,7 +81,7 @@ async def test_a_reader_that_pauses_holds_the_next_piece_up() -> None:
     assert room is not None
     assert not room.done()
 
-    assert await feed.next() == {"number": 0}
+    assert feed.take() == {"number": 0}
     async with fail_after(5):
         await room
 
@@ -101,13 +101,27 @@ async def test_a_driver_that_waits_for_its_reader_goes_on_once_that_has_left() -
 
 async def test_a_reader_gets_what_waits_before_the_end() -> None:
     feed = Feed()
+    assert feed.take() is None
+    coming = feed.coming()
+    assert coming is not None
+    assert not coming.done()
+
+    feed.put({"number": 0})
+    feed.put({"number": 1})
+    feed.close()
     async with fail_after(5):
-        waiting = asyncio.create_task(feed.next())
-        await asyncio.sleep(0)
-        feed.put({"number": 0})
-        feed.put({"number": 1})
-        feed.close()
-        assert [await waiting, await feed.next(), await feed.next()] == [{"number": 0}, {"number": 1}, None]
+        await coming
+    assert [feed.take(), feed.take(), feed.take(), feed.coming()] == [{"number": 0}, {"number": 1}, None, None]
+
+
+async def test_a_reader_that_waits_learns_of_the_end() -> None:
+    feed = Feed()
+    coming = feed.coming()
+    assert coming is not None
+    feed.close()
+    async with fail_after(5):
+        await coming
+    assert (feed.take(), feed.coming()) == (None, None)
 
 
 async def test_a_long_answer_that_comes_at_once_reaches_a_slow_reader_whole(house: House) -> None:

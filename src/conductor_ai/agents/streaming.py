@@ -42,15 +42,19 @@ class Feed:
         _wake(self._reader)
         _wake(self._driver)
 
-    async def next(self) -> dict[str, Any] | None:
-        """The next item; None once it is closed and empty."""
-        while not self._items:
-            if self._closed:
-                return None
-            self._reader = self._loop.create_future()
-            await self._reader
+    def take(self) -> dict[str, Any] | None:
+        """The next item; None where none waits: see `coming`."""
+        if not self._items:
+            return None
         _wake(self._driver)
         return self._items.popleft()
+
+    def coming(self) -> asyncio.Future[None] | None:
+        """What to wait for before the next `take`, once that gave none; None where nothing comes any more."""
+        if self._closed:
+            return None
+        self._reader = self._loop.create_future()
+        return self._reader
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:
@@ -71,8 +75,14 @@ async def follow(log: SessionLog, driving: Callable[[], Coroutine[Any, Any, obje
         await asyncio.sleep(0)  # the drive has begun before anybody can leave: so it can be interrupted, and pause
         for event in await log.stored(0, stored):
             yield event.to_dict()
-        while (item := await feed.next()) is not None:
-            yield item
+        while True:
+            item = feed.take()
+            if item is not None:
+                yield item
+            elif (coming := feed.coming()) is not None:
+                await coming
+            else:
+                break
         await task
     finally:
         feed.close()

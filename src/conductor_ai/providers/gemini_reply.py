@@ -105,11 +105,11 @@ class GeminiAssembly:
         return self._finish is not None or (not self._begun and is_blocked(self._body))
 
     def _count(self, usage: dict[str, Any] | None, deltas: list[Delta]) -> None:
-        """Counts are from the beginning: the last ones are the answer's."""
+        """Counts come with every chunk and are from the beginning: the first ones are told, and the answer's own."""
         if usage and usage != self._body.get("usageMetadata"):
+            is_first = "usageMetadata" not in self._body
             self._body["usageMetadata"] = usage
-            counted = usage_of(usage)
-            if counted is not None:
+            if (is_first or self._is_over) and (counted := usage_of(usage)) is not None:
                 deltas.append(UsageUpdate(counted))
 
     def _take(self, part: dict[str, Any], deltas: list[Delta]) -> None:
