@@ -38,6 +38,11 @@ def test_an_answer_that_never_fits_is_a_failure(console: Console, model: ModelSe
     ended = console("run", "how many?", "--response-schema", "schema.json")
     assert (ended.code, ended.out) == (1, "")
     assert "does not fit the schema" in ended.err and "add a message to let it try again" in ended.err
+    session_id = ended.err.partition("session ")[2].split()[0]
+    assert f'go on:   conductor run "..." --continue {session_id}' in ended.err
+    shown = console("sessions", "show", session_id, "--json").json
+    assert (shown["failure"]["code"], shown["failure"]["resumable"]) == ("answer_invalid", False)
+    assert "not taken: it does not fit" in console("sessions", "show", session_id).out
 
 
 def test_an_image_file_is_sent(console: Console, model: ModelServer) -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from conductor_ai.schemas.costs import CostSummary
-from conductor_ai.schemas.events import Event
+from conductor_ai.schemas.events import Event, EventType
 from conductor_ai.schemas.session import ENDED, PauseReason, SessionRecord, SessionStatus
 from conductor_ai.schemas.steps import AgentStep, StepType, steps_of
 from conductor_ai.schemas.usage import Usage, money_text
@@ -19,6 +19,7 @@ _STOPPED_AS = {
     SessionStatus.FAILED: StepType.FAILED,
     SessionStatus.CANCELLED: StepType.CANCELLED,
 }
+_FAILURE = ("code", "message", "hint", "retryable", "resumable")
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -60,6 +61,16 @@ class AgentSession:
     def cost(self) -> CostSummary:
         """What the calls in the log cost, by who says so; empty where the log was not loaded."""
         return CostSummary.of(self.log() if callable(self.log) else self.log or ())
+
+    @property
+    def failure(self) -> dict[str, Any] | None:
+        """Why a failed session failed: `code`, `message`, `hint`, `retryable`, `resumable`. None for any other session,
+        and where the log was not loaded."""
+        if self.status is not SessionStatus.FAILED:
+            return None
+        log = self.log() if callable(self.log) else self.log or ()
+        failed = next((event.payload for event in reversed(log) if event.type is EventType.SESSION_FAILED), {})
+        return {name: failed[name] for name in _FAILURE if name in failed} or None
 
     @property
     def final_answer(self) -> str | None:
@@ -122,6 +133,8 @@ class AgentSession:
             "error": self.error,
         }
         if self.log is not None:
+            if self.status is SessionStatus.FAILED:
+                data["failure"] = self.failure
             data["final_answer"] = self.final_answer
             if self.final_answer is not None and self.steps[-1].output is not None:
                 data["output"] = self.steps[-1].output

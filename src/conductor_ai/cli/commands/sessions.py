@@ -12,7 +12,6 @@ from conductor_ai.cli.options import AsJSON, SessionId, Yes
 from conductor_ai.errors import UsageError
 
 if TYPE_CHECKING:
-    from conductor_ai.conductor import Conductor
     from conductor_ai.schemas.agent_session import AgentSession
     from conductor_ai.schemas.steps import AgentStep
     from conductor_ai.schemas.usage import Usage
@@ -66,7 +65,7 @@ async def _show(part: str, *, as_json: bool) -> int:
 
     async with opened() as conductor:
         session = await conductor.session(await session_id_of(conductor, part))
-        resume = await _resume_line(conductor, session)
+        resume = _resume_line(session)
     if as_json:
         say_json(session.to_dict())
         return 0
@@ -80,7 +79,7 @@ async def _show(part: str, *, as_json: bool) -> int:
     return 0
 
 
-async def _resume_line(conductor: Conductor, session: AgentSession) -> str | None:
+def _resume_line(session: AgentSession) -> str | None:
     """The line that goes on with the session; None where nothing can, or where an approval comes first."""
     from conductor_ai.cli.reporting import Report
     from conductor_ai.schemas.session import SessionStatus
@@ -92,9 +91,7 @@ async def _resume_line(conductor: Conductor, session: AgentSession) -> str | Non
         case SessionStatus.RUNNING:
             return f"{line}  (where the process that drove it has ended)"
         case SessionStatus.FAILED:
-            events = await conductor.events(session.session_id)
-            failure = next((event for event in reversed(events) if event.type == "session.failed"), None)
-            return line if failure is not None and failure.payload["resumable"] else None
+            return line if session.failure is not None and session.failure["resumable"] else None
     return None
 
 
@@ -111,7 +108,11 @@ def _heading(session: AgentSession) -> list[str]:
         f"usage   {_tokens(session.usage)}",
         f"cost    {cost_text(session.cost)}",
     ]
-    return [*lines, f"error   {session.error}"] if session.error else lines
+    if session.error:
+        lines.append(f"error   {session.error}")
+    if session.failure is not None and session.failure["hint"]:
+        lines.append(f"hint    {session.failure['hint']}")
+    return lines
 
 
 def _tokens(usage: Usage) -> str:
