@@ -209,3 +209,18 @@ async def test_an_image_is_not_fetched_for_a_session_that_cannot_take_it(bench: 
         with pytest.raises(InvalidInput, match="cannot read images"):
             await runner.continue_session(session.session_id, message)
         assert site.paths == []
+
+
+async def test_a_runner_asks_for_each_session_as_that_one_needs(house: House) -> None:
+    await house.runner(CLAUDE)
+    for _ in range(3):
+        house.claude.will_answer(body=ANTHROPIC.says('{"count": 2}'))
+    alone, with_another = (
+        AgentRunner(models=models, registry=ToolRegistry(), response_schema=SCHEMA, runtime=house.runtime)
+        for models in ([CLAUDE], [CLAUDE, FLASH])
+    )
+    await alone.run(TASK)
+    session = await with_another.run(TASK)
+    assert (await alone.continue_session(session.session_id, "And now?")).output == {"count": 2}
+    sent = [[tool["name"] for tool in request.json.get("tools", ())] for request in house.claude.requests]
+    assert sent == [[], ["final_answer"], ["final_answer"]]

@@ -58,9 +58,9 @@ class Heads:
         model = source.model(model_id)
         require_price(model, config.limits)
         provider = source.provider(model)
-        schema_text = None if config.response_schema is None else repr(config.response_schema)
         output_tokens = max_output_tokens(model, config.limits)
-        key = (model.id, config.instructions, output_tokens, config.tools, config.parameters, schema_text)
+        asked = config.parameters, repr(config.response_schema), bool(config.fallbacks)
+        key = (model.id, config.instructions, output_tokens, config.tools, *asked)
         if key not in self._kept:
             head = provider.encode_head(self._spec(model, config, toolset, output_tokens))
             self._kept = {**dict(list(self._kept.items())[-_KEPT:]), key: head}
