@@ -157,6 +157,18 @@ async def test_interrupted_after_it_asked_too_late_a_once_tool_is_not_started_ag
     assert session.steps[0].tool_calls[0].outcome == "unknown"
 
 
+async def test_what_was_lost_before_signatures_were_refused_is_not_forgotten(house: House) -> None:
+    message = "Invalid `signature` in `thinking` block"
+    house.claude.will_answer(body=anthropic_server.reply([TOOL_USE], "tool_use"))
+    house.claude.will_reset()
+    house.claude.will_answer(400, {"type": "error", "error": {"type": "invalid_request_error", "message": message}})
+    house.claude.will_say("Three.")
+    session = await (await house.runner(CLAUDE, limits={"max_cost_usd": "2"})).run(TASK)
+    assert session.final_answer == "Three.", session.error
+    assert len(house.claude.requests) == 4
+    assert await unsettled(house, session.session_id) > Decimal("0.1")
+
+
 async def test_a_failure_that_names_its_cost_is_charged_exactly_that(house: House) -> None:
     failed = {"error": {"code": 400, "message": "the host gave up"}, "usage": {"cost": 0.0123, "prompt_tokens": 9}}
     for limits in ({"max_cost_usd": "1"}, {}):

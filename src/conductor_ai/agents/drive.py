@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from conductor_ai.agents import answers, limits
@@ -87,6 +88,11 @@ class Drive:
         return self._lineup.current.info
 
     @property
+    def _lost_usd(self) -> Decimal:
+        """What attempts may have cost that are in no event yet."""
+        return Decimal(0) if self._reserve is None else self._reserve.lost_usd(with_this=False)
+
+    @property
     def running(self) -> bool:
         return self.log.state.status is SessionStatus.RUNNING
 
@@ -158,7 +164,7 @@ class Drive:
             return await self.finish_cancel()
         if not state.open_calls:
             model = self._lineup.current
-            pause = limits.reached(state, model.info, len(model.head), self._segment_started)
+            pause = limits.reached(state, model.info, len(model.head), self._segment_started, self._lost_usd)
             if pause is not None:
                 return await self._pause(pause)
             self._make_room()
@@ -209,7 +215,11 @@ class Drive:
         if not isinstance(error, SignatureRefused) or self._unsigned_at == self.log.state.seq:
             return False
         _logger.info("session %s goes on without earlier signatures: %s", self.log.session_id, error)
-        self._reserve = self._interruptible = None
+        self._interruptible = None
+        if self._reserve is not None:
+            self._reserve.under_way = (
+                False  # what was lost before the refusal, the next call takes over
+            )
         model = self._lineup.current
         await self.log.retell(model.provider.encode_turn, model.info.id, signed=False)
         self._unsigned_at = self.log.state.seq
@@ -219,7 +229,7 @@ class Drive:
         log, state, model = self.log, self.log.state, self._lineup.current
         step_no = state.step_no + 1
         log.tell_live("model.started", {"step_no": step_no, "model": model.info.id})
-        reserve = self._reserve = Reserve.of(state, model.info, len(model.head))
+        reserve = self._reserve = Reserve.of(state, model.info, len(model.head), self._lost_usd)
         started = time.perf_counter()
         self._interruptible = asyncio.current_task()
         response, attempts = await call_model(log, model, step_no, self._budget(), reserve)

@@ -25,12 +25,15 @@ class Pause(NamedTuple):
     detail: str
 
 
-def reached(state: SessionState, model: ModelInfo, head_bytes: int, segment_started: float) -> Pause | None:
+def reached(
+    state: SessionState, model: ModelInfo, head_bytes: int, segment_started: float, lost_usd: Decimal
+) -> Pause | None:
     """The limit that stops the next model call; None where it may be made.
 
     Args:
         head_bytes: As for `reserve`.
         segment_started: `time.monotonic()` at the start of the segment.
+        lost_usd: As for `Reserve`.
     """
     limits = state.config.limits
     if limits.max_steps is not None and state.steps_since_message >= limits.max_steps:
@@ -40,7 +43,7 @@ def reached(state: SessionState, model: ModelInfo, head_bytes: int, segment_star
     if limits.max_tokens is not None and state.usage.total_tokens >= limits.max_tokens:
         return Pause(PauseReason.MAX_TOKENS, f"{state.usage.total_tokens:,} of {limits.max_tokens:,} tokens are used")
     if limits.max_cost_usd is not None:
-        return _money(state, limits.max_cost_usd, reserve(state, model, head_bytes))
+        return _money(state, limits.max_cost_usd, reserve(state, model, head_bytes), lost_usd)
     return None
 
 
@@ -50,37 +53,38 @@ class Reserve:
     Args:
         attempt_usd: The most that one attempt can cost.
         left_usd: What the limit leaves for the call.
+        lost_usd: What attempts before it may have cost that are in no event yet.
     """
 
-    def __init__(self, attempt_usd: Decimal, left_usd: Decimal) -> None:
+    def __init__(self, attempt_usd: Decimal, left_usd: Decimal, lost_usd: Decimal = Decimal(0)) -> None:
         self.attempt_usd = attempt_usd
         self._left_usd = left_usd
-        self._lost = 0
+        self._lost_usd = lost_usd
         self.under_way = False
         """Whether an attempt is being made now."""
 
     @classmethod
-    def of(cls, state: SessionState, model: ModelInfo, head_bytes: int) -> Reserve | None:
+    def of(cls, state: SessionState, model: ModelInfo, head_bytes: int, lost_usd: Decimal) -> Reserve | None:
         """None where money is not limited, or nobody knows what a call costs."""
         limit_usd, spent_usd = state.config.limits.max_cost_usd, state.cost_usd
         if limit_usd is None or spent_usd is None:
             return None
         bound = reserve(state, model, head_bytes)
-        return None if bound is None else cls(bound, limit_usd - spent_usd - state.unsettled_usd)
+        return None if bound is None else cls(bound, limit_usd - spent_usd - state.unsettled_usd, lost_usd)
 
     def lose(self) -> bool:
         """Count an attempt that ended without saying what it cost, where the limit leaves room for another beside it.
 
         Returns: whether there is room; where not, the attempt is not counted yet.
         """
-        if self.attempt_usd * (self._lost + 2) > self._left_usd:
+        if self._lost_usd + self.attempt_usd * 2 > self._left_usd:
             return False
-        self._lost += 1
+        self._lost_usd += self.attempt_usd
         return True
 
     def lost_usd(self, *, with_this: bool | None = None) -> Decimal:
         """What attempts may have cost that did not say. `with_this`: the newest is one; None: if it is under way."""
-        return self.attempt_usd * (self._lost + (self.under_way if with_this is None else with_this))
+        return self._lost_usd + self.attempt_usd * (self.under_way if with_this is None else with_this)
 
 
 def unsettled_text(
@@ -153,10 +157,10 @@ def _prompt_tokens(state: SessionState, model: ModelInfo, head_bytes: int) -> in
     return head_bytes + TOOL_INSTRUCTION_TOKENS + prompt.size
 
 
-def _money(state: SessionState, limit_usd: Decimal, bound: Decimal | None) -> Pause | None:
+def _money(state: SessionState, limit_usd: Decimal, bound: Decimal | None, lost_usd: Decimal) -> Pause | None:
     if bound is None or state.cost_usd is None:
         return Pause(PauseReason.MAX_COST, "a call of this session had no known price, so no limit can be kept")
-    spent = state.cost_usd + state.unsettled_usd
+    spent = state.cost_usd + state.unsettled_usd + lost_usd
     if spent + bound <= limit_usd:
         return None
     detail = f"${money_text(spent)} is spent and the next call may cost ${bound:.4f}"
