@@ -217,9 +217,7 @@ class Drive:
         _logger.info("session %s goes on without earlier signatures: %s", self.log.session_id, error)
         self._interruptible = None
         if self._reserve is not None:
-            self._reserve.under_way = (
-                False  # what was lost before the refusal, the next call takes over
-            )
+            self._reserve.under_way = False  # what was lost before the refusal, the next call takes over
         model = self._lineup.current
         await self.log.retell(model.provider.encode_turn, model.info.id, signed=False)
         self._unsigned_at = self.log.state.seq
