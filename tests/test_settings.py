@@ -21,7 +21,10 @@ KEYS = {
     "GOOGLE_API_KEY": "AIza0123456789",
     "LOCAL_LLM_API_KEY": "local-0123456789",
     "SUPABASE_SERVICE_KEY": "eyJ0123456789",
+    "CONDUCTOR_KEY_PEPPER": "pepper-0123456789",
+    "CONDUCTOR_API_KEY": "cond_live_0123456789",
 }
+ADDRESSES = {"REDIS_URL", "DATABASE_URL", "SUPABASE_DB_URL"}
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +101,8 @@ def test_a_blank_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, blank:
         ("LOCAL_LLM_BASE_URL", "http://me:hunter2@host/v1", "LOCAL_LLM_BASE_URL must be a plain address"),
         ("LOCAL_LLM_BASE_URL", "http://host/v1?key=hunter2", "LOCAL_LLM_BASE_URL must be a plain address"),
         ("REDIS_URL", "http://:hunter2@host", "REDIS_URL must begin with redis://"),
+        ("DATABASE_URL", "mysql://me:hunter2@host/db", "DATABASE_URL must begin with postgresql://"),
+        ("CONDUCTOR_RETENTION_DAYS", "0", "CONDUCTOR_RETENTION_DAYS must be greater than or equal to 1"),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_the_variable_and_shows_no_secret(
@@ -148,9 +153,11 @@ def test_secrets_are_listed_longest_first_and_shown_nowhere(monkeypatch: pytest.
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("REDIS_URL", "redis://user:p%40ssword@host:6379/0")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:tr%C3%A9sor@host/db")
+    monkeypatch.setenv("SUPABASE_DB_URL", "postgresql://host/db?user=me&password=inquery")
     settings = Settings.load()
     secrets = settings.secrets()
-    assert {*KEYS.values(), "p%40ssword", "p@ssword"} == set(secrets)
+    assert {*KEYS.values(), "p%40ssword", "p@ssword", "tr%C3%A9sor", "trésor", "inquery"} == set(secrets)
     assert [len(text) for text in secrets] == sorted(map(len, secrets), reverse=True)
     shown = f"{settings!r} {settings} {settings.model_dump_json()}"
     assert not any(secret in shown for secret in secrets)
@@ -183,13 +190,15 @@ class TestVariables:
             "SUPABASE_SERVICE_KEY", "APP_ENV", "CONDUCTOR_HOME", "CONDUCTOR_MODEL", "CONDUCTOR_PLUGINS_DIR",
             "CONDUCTOR_AGENTS_DIR", "CONDUCTOR_FETCH_GRANTS", "CONDUCTOR_MODEL_ATTEMPTS",
             "ANTHROPIC_BASE_URL", "OPENROUTER_BASE_URL", "GEMINI_BASE_URL", "LOCAL_LLM_BASE_URL", "LOCAL_LLM_API_KEY",
+            "DATABASE_URL", "SUPABASE_DB_URL", "CONDUCTOR_KEY_PEPPER", "CONDUCTOR_ALLOWED_HOSTS",
+            "CONDUCTOR_CORS_ORIGINS", "CONDUCTOR_RETENTION_DAYS", "CONDUCTOR_API_KEY",
         }  # fmt: skip
 
     def test_each_has_one_line_of_meaning(self) -> None:
         assert all(one.meaning and "\n" not in one.meaning for one in VARIABLES)
 
     def test_the_secret_ones_are_marked(self) -> None:
-        assert {one.name for one in VARIABLES if one.is_secret} == {*KEYS, "REDIS_URL"}
+        assert {one.name for one in VARIABLES if one.is_secret} == {*KEYS, *ADDRESSES}
 
     def test_the_example_file_is_this_table(self) -> None:
         example = Path(__file__).parents[1] / ".env.example"

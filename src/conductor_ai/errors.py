@@ -14,7 +14,18 @@
     │   └── AnswerRefused, AnswerCut, AnswerInvalid
     ├── SessionError
     │   ├── SessionNotFound, SessionBusy, OwnershipLost
-    │   └── InvalidTransition
+    │   ├── InvalidTransition
+    │   └── IdempotencyKeyUsed ── IdempotencyConflict
+    ├── AccessError           the caller may not do this here
+    │   ├── Unauthorized
+    │   └── Forbidden
+    ├── KeyNotFound
+    ├── LimitReached          an org has used up what its operator allows
+    │   ├── TooManyRequests, TooManySessions
+    │   └── BudgetSpent
+    ├── ClientError           a conductor server gave its client no answer that it can use
+    │   ├── ServiceUnavailable    it is away, or too busy
+    │   └── ServiceError          it answered with what this client does not know
     ├── ApprovalError
     │   ├── ApprovalNotFound, ApprovalAlreadyDecided, ApprovalVoid
     │   └── ApprovalRequired, ApprovalRefused
@@ -258,6 +269,95 @@ class OwnershipLost(SessionError):
 
 class InvalidTransition(SessionError):
     code = "invalid_transition"
+
+
+class IdempotencyKeyUsed(SessionError):
+    """The org has used this idempotency key before; `session_id` and `request_hash` say for what."""
+
+    code = "idempotency_key_used"
+
+    def __init__(self, message: str, *, session_id: str, request_hash: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.session_id = session_id
+        self.request_hash = request_hash
+
+
+class IdempotencyConflict(IdempotencyKeyUsed):
+    """The key was used for another request than this one."""
+
+    code = "idempotency_conflict"
+
+
+class AccessError(ConductorError):
+    code = "access_error"
+
+
+class Unauthorized(AccessError):
+    """No key, or none that is valid. It never says which of the two, nor why."""
+
+    code = "unauthorized"
+
+
+class Forbidden(AccessError):
+    """The key is valid, but not for this: its scopes, its org, or where the request came from."""
+
+    code = "forbidden"
+
+
+class KeyNotFound(ConductorError):
+    code = "key_not_found"
+
+
+class LimitReached(ConductorError):
+    """`retry_after_s`: when the same request may succeed, as far as that is known."""
+
+    code = "limit_reached"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyRequests(LimitReached):
+    code = "too_many_requests"
+
+
+class TooManySessions(LimitReached):
+    code = "too_many_sessions"
+
+
+class BudgetSpent(LimitReached):
+    """The org's money for the day or the month is spent or reserved."""
+
+    code = "budget_spent"
+
+
+class ClientError(ConductorError):
+    """A conductor server gave its client no answer. `status` is None where no reply came; by `request_id` the server's
+    log knows the request."""
+
+    code = "client_error"
+
+    def __init__(
+        self, message: str, *, status: int | None = None, request_id: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.request_id = request_id
+
+
+class ServiceUnavailable(ClientError):
+    """The server cannot be reached, is too busy, or went away before it had answered."""
+
+    code = "service_unavailable"
+    retryable = True
+
+
+class ServiceError(ClientError):
+    """A failure of the server's own, or an answer that is not in its API as this client knows it."""
+
+    code = "service_error"
 
 
 class ApprovalError(ConductorError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -63,6 +63,28 @@ class Settings(BaseSettings):
     app_env: Literal["development", "production"] = Field(
         default="development",
         description="development or production; production refuses keyless use and the demo model",
+    )
+    database_url: SecretStr | None = Field(
+        default=None, description="Postgres for everything stored, such as postgresql://user:password@host/name"
+    )
+    supabase_db_url: SecretStr | None = Field(
+        default=None, description="the same, as Supabase shows it; DATABASE_URL wins over it"
+    )
+    conductor_key_pepper: SecretStr | None = Field(
+        default=None, description="secret that keys of the API are hashed with; else one is made in CONDUCTOR_HOME"
+    )
+    conductor_api_key: SecretStr | None = Field(
+        default=None, description="key of the API that conductor --server shows to the server"
+    )
+    conductor_allowed_hosts: str = Field(
+        default="",
+        description="names, separated by commas, that the API may be called by beside loopback and addresses",
+    )
+    conductor_cors_origins: str = Field(
+        default="", description="exact origins, separated by commas, whose pages may call the API"
+    )
+    conductor_retention_days: int | None = Field(
+        default=None, ge=1, description="days after which sessions that stopped are deleted; empty keeps them"
     )
     redis_url: SecretStr | None = Field(default=None, description="Redis for hot state, such as redis://localhost:6379")
     supabase_url: str | None = Field(default=None, description="Supabase project that audit rows are copied to")
@@ -128,10 +150,22 @@ class Settings(BaseSettings):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
 
+    @field_validator("database_url", "supabase_db_url")
+    @classmethod
+    def _database_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("postgres", "postgresql"):
+            raise ValueError("must begin with postgresql://")
+        return value
+
     @field_validator("conductor_home", "conductor_plugins_dir", "conductor_agents_dir")
     @classmethod
     def _expanded(cls, value: Path) -> Path:
         return value.expanduser()
+
+    @property
+    def postgres_url(self) -> SecretStr | None:
+        """Where everything is stored; None: in the embedded database under `conductor_home`."""
+        return self.database_url or self.supabase_db_url
 
     @property
     def models_file(self) -> Path:
@@ -144,11 +178,16 @@ class Settings(BaseSettings):
 
     def secrets(self) -> list[str]:
         """Every secret value, longest first. Whoever hides them leaves out what is too short (`schemas.secrets`)."""
-        values = [value for _, value in self if isinstance(value, SecretStr)]
-        found = {value.get_secret_value() for value in values if value is not self.redis_url}
-        if self.redis_url is not None:
-            password = urlsplit(self.redis_url.get_secret_value()).password or ""
-            found |= {password, unquote(password)}
+        found = set()
+        for _, value in self:
+            if value is None or not isinstance(value, SecretStr):
+                continue
+            if value in (self.redis_url, self.database_url, self.supabase_db_url):  # of these only the password is one
+                parts = urlsplit(value.get_secret_value())
+                password = parts.password or ""
+                found |= {password, unquote(password), *parse_qs(parts.query).get("password", ())}
+            else:
+                found.add(value.get_secret_value())
         return sorted(found - {""}, key=lambda text: (-len(text), text))
 
 

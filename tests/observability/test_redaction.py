@@ -73,6 +73,7 @@ KEYS = {
     "sk-ant-": "sk-ant-api03-" + "aB3_" * 20,
     "sk-or-": "sk-or-v1-" + "0f" * 32,
     "google": "AIza" + "SyA1b2C" * 5,
+    "conductor": "cond_live_a1b2c3d4_" + "aB3_-" * 9,
     "github": "ghp_" + "a1B2" * 9,
     "slack": "xoxb-123456789012-abcdefABCDEF",
     "aws": "AKIAIOSFODNN7EXAMPLE",
@@ -105,7 +106,7 @@ def test_logs_keep_what_stands_around_a_credential() -> None:
     [
         "the ring bearer went home; bearer authentication is used",
         "https://example.com:8080/a@b and http://user@example.com",
-        "a risk-or-reward task, ghp_short, xoxo-love, eyJust.a.word",
+        "a risk-or-reward task, ghp_short, second_live_entry, cond_live_a1b2c3d4_KEY, xoxo-love, eyJust.a.word",
         "AKIAIOSFODNN7EXAMPLEANDMORE",
         "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
     ],

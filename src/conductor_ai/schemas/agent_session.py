@@ -73,6 +73,12 @@ class AgentSession:
         return {name: failed[name] for name in _FAILURE if name in failed} or None
 
     @property
+    def metadata(self) -> dict[str, str]:
+        """What the caller who started the session wrote down with it; empty where the log was not loaded."""
+        log = self.log() if callable(self.log) else self.log or ()
+        return dict(log[0].payload.get("metadata", {})) if log else {}
+
+    @property
     def final_answer(self) -> str | None:
         """The answer of a completed session."""
         if self.status is not SessionStatus.COMPLETED or not self.steps:
@@ -135,6 +141,7 @@ class AgentSession:
         if self.log is not None:
             if self.status is SessionStatus.FAILED:
                 data["failure"] = self.failure
+            data["metadata"] = self.metadata
             data["final_answer"] = self.final_answer
             if self.final_answer is not None and self.steps[-1].output is not None:
                 data["output"] = self.steps[-1].output

@@ -49,6 +49,7 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = tuple(
         (("sk-ant-",), r"sk-ant-[A-Za-z0-9_-]{8,}", REDACTED),
         (("sk-or-",), r"sk-or-[A-Za-z0-9_-]{8,}", REDACTED),
         (("AIza",), r"AIza[A-Za-z0-9_-]{30,}", REDACTED),
+        (("cond_",), r"cond_(?:live|dev)_[a-z0-9]{8}_[A-Za-z0-9_-]{8,}", REDACTED),  # our own
         (("ghp_",), r"ghp_[A-Za-z0-9]{20,}", REDACTED),
         (("xox",), r"xox[abeoprs]-[A-Za-z0-9-]{8,}", REDACTED),
         (("AKIA",), r"AKIA[A-Z0-9]{16}(?![A-Za-z0-9])", REDACTED),

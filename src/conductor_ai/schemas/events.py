@@ -54,7 +54,8 @@ class SessionCreated(TypedDict):
     """Everything needed to drive the session again; tools are names, limits as `Limits.to_dict`.
 
     `context_window` is the model's, in tokens: what is shown of a result follows from it. `parameters` as
-    `Parameters.to_dict`; `response_schema` is the JSON schema that the answer must fit.
+    `Parameters.to_dict`; `response_schema` is the JSON schema that the answer must fit. `metadata` is the caller's own,
+    `by` names who started the session.
     """
 
     org_id: str
@@ -68,6 +69,8 @@ class SessionCreated(TypedDict):
     context_window: int | None
     parameters: NotRequired[dict[str, Any]]
     response_schema: NotRequired[dict[str, Any]]
+    metadata: NotRequired[dict[str, str]]
+    by: NotRequired[str]
 
 
 class ImagePayload(TypedDict):
@@ -254,8 +257,11 @@ class SessionPaused(TypedDict):
 
 
 class SessionResumed(TypedDict):
+    """`limits` are those that were changed; `by` names who resumed it, where somebody did."""
+
     segment_no: int
     limits: dict[str, Any]
+    by: NotRequired[str]
 
 
 class SessionFailed(TypedDict):

@@ -27,6 +27,7 @@ class PauseReason(StrEnum):
     MAX_TOKENS = "max_tokens"
     DEADLINE = "deadline"
     INTERRUPTED = "interrupted"
+    ORG_BUDGET = "org_budget"
 
 
 S = SessionStatus
