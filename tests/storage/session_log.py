@@ -11,16 +11,33 @@ from conductor_ai.schemas.audit import AuditEntry, ChainHead, ToolExecutionRow
 from conductor_ai.schemas.ids import new_id, utc_now
 from conductor_ai.schemas.session import SessionRecord, SessionStatus
 from conductor_ai.schemas.usage import Usage
-from conductor_ai.storage.base import Append, ApprovalDecision, EventRow, NewSession, Projection
+from conductor_ai.storage.base import (
+    Append,
+    ApprovalDecision,
+    EventRow,
+    IdempotencyMark,
+    ModelCallRow,
+    NewSession,
+    Projection,
+    QueuedMessage,
+)
 
 ORG = "acme"
 
 
 class SessionLog:
-    def __init__(self, *, org_id: str = ORG, title: str = "Find dealers", session_id: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        org_id: str = ORG,
+        title: str = "Find dealers",
+        session_id: str | None = None,
+        agent: str | None = None,
+    ) -> None:
         self.session_id = session_id or new_id()
         self.org_id = org_id
         self.title = title
+        self.agent = agent
         self.owner_epoch = 1
         self.last_seq = 0
         self.head = ChainHead()
@@ -44,10 +61,15 @@ class SessionLog:
         executions: Sequence[ToolExecutionRow] = (),
         requested: Sequence[ApprovalRecord] = (),
         decided: Sequence[ApprovalDecision] = (),
+        calls: Sequence[Decimal | None] = (),
+        idempotency: IdempotencyMark | None = None,
+        delivered: Sequence[str] = (),
+        at: str | None = None,
     ) -> Append:
-        now = utc_now()
+        """`calls` are what model calls cost; `at` is the time of it all."""
+        now = at or utc_now()
         fence = self.last_seq
-        new = None if self.created else NewSession(self.org_id, None, "demo/scripted", self.title, "1@test")
+        new = None if self.created else NewSession(self.org_id, self.agent, "demo/scripted", self.title, "1@test")
         self.created = True
         events = [
             EventRow(self.session_id, fence + i + 1, "message.added", json_text.dumps(payload), now)
@@ -82,7 +104,16 @@ class SessionLog:
             approvals_requested=tuple(requested),
             approvals_decided=tuple(decided),
             created=new,
+            model_calls=tuple(self._call(fence + 1 + n, cost_usd, now) for n, cost_usd in enumerate(calls)),
+            idempotency=idempotency,
+            delivered=tuple(delivered),
         )
+
+    def _call(self, seq: int, cost_usd: Decimal | None, at: str) -> ModelCallRow:
+        return ModelCallRow(self.session_id, seq, self.org_id, "model-1", 10, 20, 3, 4, 5, cost_usd, at)
+
+    def message(self, payload: str = '{"role":"user","content":"and then?"}') -> QueuedMessage:
+        return QueuedMessage(new_id(), self.session_id, self.org_id, payload, utc_now())
 
     def execution(self, *, tool_name: str = "find", error: str | None = None) -> ToolExecutionRow:
         return ToolExecutionRow(

@@ -24,6 +24,7 @@ TWINS = {
     "INT": "INT",
     "BIGINT": "INT",
     "BOOLEAN": "INT",
+    "VARBINARY": "VARBINARY",
     "DOUBLE": "DOUBLE",
 }
 
@@ -75,13 +76,20 @@ def test_both_dialects_declare_the_same_tables_and_columns() -> None:
     }
     assert sqlite == expected
     assert set(postgres) == {
+        "api_keys",
         "approvals",
         "audit_heads",
         "audit_logs",
+        "idempotency_keys",
         "leads",
+        "model_calls",
+        "org_spending",
+        "orgs",
+        "queued_messages",
         "session_events",
         "sessions",
         "tool_executions",
+        "workers",
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -17,7 +18,9 @@ from pathlib import Path
 import pytest
 
 from conductor_ai.errors import StoreCorrupt, StoreUnavailable
+from conductor_ai.schemas.audit import AuditEntry
 from conductor_ai.schemas.ids import new_id
+from conductor_ai.storage.base import IdempotencyMark
 from conductor_ai.storage.sqlite import SQLiteStore
 from tests.storage.session_log import ORG, SessionLog
 
@@ -170,6 +173,45 @@ async def test_a_database_locked_for_too_long_is_unavailable(home: Path) -> None
     await store.append(log.next())
     assert len(await store.events(log.session_id, ORG)) == 4
     await store.close()
+
+
+async def test_a_deleted_session_leaves_its_audit_and_its_ledger_only(store: SQLiteStore, home: Path) -> None:
+    log = SessionLog()
+    mark = IdempotencyMark("key", "a" * 64)
+    execution, approval = log.execution(), log.approval()
+    await store.append(log.next(executions=[execution], requested=[approval], calls=[None], idempotency=mark))
+    await store.enqueue_message(log.message())
+    assert rows_of(log.session_id, home) == ALL_TABLES
+
+    await store.delete_session(log.session_id, ORG, AuditEntry("session", "deleted", "{}"))
+
+    assert rows_of(log.session_id, home) == {"audit_heads", "audit_logs", "model_calls"}
+
+
+ALL_TABLES = {
+    "approvals",
+    "audit_logs",
+    "idempotency_keys",
+    "model_calls",
+    "queued_messages",
+    "session_events",
+    "sessions",
+    "tool_executions",
+}
+
+
+def rows_of(session_id: str, home: Path) -> set[str]:
+    """The tables with anything about the session."""
+    with contextlib.closing(sqlite3.connect(home / "conductor.db")) as connection:
+        tables = connection.execute(
+            "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
+            " AND c.name = 'session_id'"
+        ).fetchall()
+        return {
+            name
+            for (name,) in tables
+            if connection.execute(f"SELECT 1 FROM {name} WHERE session_id = ?", (session_id,)).fetchone()
+        }
 
 
 def test_files_are_for_their_owner_only(home: Path, start: Start) -> None:

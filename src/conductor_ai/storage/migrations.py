@@ -60,16 +60,17 @@ def migrate(target: Target, migrations: Sequence[Migration]) -> list[Migration]:
 
     Raises: MigrationError where an applied file was edited since, or where the database is newer than `migrations`.
     """
-    if not _pending(target.applied(), migrations):
+    if not pending(target.applied(), migrations):
         return []
     with target.lock():
-        pending = _pending(target.applied(), migrations)  # another process may have been faster
-        for migration in pending:
+        missing = pending(target.applied(), migrations)  # another process may have been faster
+        for migration in missing:
             target.apply(migration)
-    return pending
+    return missing
 
 
-def _pending(applied: Sequence[Applied], migrations: Sequence[Migration]) -> list[Migration]:
+def pending(applied: Sequence[Applied], migrations: Sequence[Migration]) -> list[Migration]:
+    """Those that the database lacks. Raises: MigrationError, as `migrate`."""
     if len(applied) > len(migrations):
         newest = applied[-1]
         raise MigrationError(

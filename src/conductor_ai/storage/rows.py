@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar, overload
 
-from conductor_ai.errors import StoreCorrupt
+from conductor_ai.errors import InvalidInput, StoreCorrupt
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.schemas.events import Event, EventType
+from conductor_ai.schemas.orgs import KeyRecord, OrgLimits, OrgRecord, Scope
 from conductor_ai.schemas.session import PauseReason, SessionRecord, SessionStatus
 from conductor_ai.schemas.usage import Usage
 
@@ -45,6 +47,9 @@ SESSION_COLUMNS = (
     "updated_at",
 )
 APPROVAL_COLUMNS = tuple(ApprovalRecord.__slots__)
+LIMIT_COLUMNS = tuple(OrgLimits.__slots__)
+ORG_COLUMNS = ("org_id", *LIMIT_COLUMNS, "created_at", "updated_at")
+KEY_COLUMNS = tuple(KeyRecord.__slots__)
 
 
 @overload
@@ -63,6 +68,17 @@ def storable(text: str | None) -> str | None:
     if text is None or (text.isascii() and "\0" not in text):
         return text
     return _UNSTORABLE.sub("\ufffd", text)
+
+
+def moment(text: str) -> str:
+    """A time as it is stored: in UTC, with microseconds. Without an offset it is UTC. Raises: InvalidInput."""
+    try:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is not None:
+            time = time.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter where UTC lies beyond the years there are
+        raise InvalidInput(f"no time: {storable(text)!r:.60}", hint="such as 2026-11-23T08:00:00Z") from None
+    return time.replace(tzinfo=UTC).isoformat(timespec="microseconds")
 
 
 def session_record(row: Any) -> SessionRecord:
@@ -92,6 +108,49 @@ def approval_record(row: Any) -> ApprovalRecord:
         if meaning is not _json_object:  # the hash covers the text of `arguments`, not what it means
             values[name] = meant
     return ApprovalRecord(**values)
+
+
+def org_record(row: Any) -> OrgRecord:
+    """From the columns of ORG_COLUMNS. Raises: StoreCorrupt where one is not what was written."""
+    values = dict(zip(ORG_COLUMNS, row, strict=True))
+    org_id = values["org_id"]
+    limits = {name: _limit(name, values[name], org_id) for name in LIMIT_COLUMNS}
+    try:
+        return OrgRecord(org_id, OrgLimits(**limits), values["created_at"], values["updated_at"])
+    except InvalidInput as exc:
+        raise _damaged(f"a limit of org {org_id}", exc) from exc
+
+
+def _limit(name: str, value: Any, org_id: str) -> Any:
+    meaning: Callable[[Any], Any] = _money if name.startswith("max_usd") else _number
+    return None if value is None else _meant(meaning, value, f"{name} of org {org_id}")
+
+
+def limit_values(limits: OrgLimits) -> tuple[Any, ...]:
+    """In the order of LIMIT_COLUMNS, money as text."""
+    values = limits.to_dict()
+    return tuple(values[name] for name in LIMIT_COLUMNS)
+
+
+def key_record(row: Any) -> KeyRecord:
+    """From the columns of KEY_COLUMNS. Raises: StoreCorrupt where one is not what was written."""
+    values = dict(zip(KEY_COLUMNS, row, strict=True))
+    values["scopes"] = _meant(_scopes, values["scopes"], f"scopes of key {values['key_id']}")
+    return KeyRecord(**values)
+
+
+def key_values(key: KeyRecord) -> tuple[Any, ...]:
+    """In the order of KEY_COLUMNS."""
+    values = {name: getattr(key, name) for name in KEY_COLUMNS}
+    values["scopes"] = " ".join(sorted(key.scopes))
+    for name in ("org_id", "name", "created_by"):
+        values[name] = storable(values[name])
+    return tuple(values.values())
+
+
+def amount(value: Any, subject: str) -> Decimal:
+    """Money as a column or a sum has it; nothing is 0. Raises: StoreCorrupt."""
+    return _meant(_money, value, subject) or Decimal(0)
 
 
 def approval_status(value: Any, approval_id: str, session_id: str) -> ApprovalStatus:
@@ -139,7 +198,11 @@ def _pause_reason(value: str | None) -> PauseReason | None:
     return None if value is None else PauseReason(value)
 
 
-def _money(value: str | None) -> Decimal | None:
+def _scopes(value: str) -> frozenset[Scope]:
+    return frozenset(map(Scope, value.split()))
+
+
+def _money(value: str | Decimal | None) -> Decimal | None:
     amount = None if value is None else Decimal(value)
     if amount is not None and not amount.is_finite():
         raise ValueError(f"{amount} is no amount of money")

@@ -28,8 +28,9 @@ from conductor_ai.schemas import json_text
 from conductor_ai.schemas.approvals import ApprovalStatus
 from conductor_ai.schemas.audit import AuditRow, ToolExecutionRow
 from conductor_ai.schemas.session import ENDED
-from conductor_ai.storage.base import Append, ApprovalDecision, EventRow
+from conductor_ai.storage.base import Append, ApprovalDecision, EventRow, ModelCallRow
 from conductor_ai.storage.rows import APPROVAL_COLUMNS, approval_status, approval_values, storable
+from conductor_ai.storage.sqlite import requests
 
 _Row = Sequence[Any]
 
@@ -89,6 +90,7 @@ class _Batch:
         self.events: list[EventRow] = []
         self.audit: list[AuditRow] = []
         self.tool_executions: list[_Row] = []
+        self.model_calls: list[_Row] = []
 
 
 def store_appends(
@@ -105,6 +107,8 @@ def store_appends(
     for append in appends:
         fence = fences.get(append.session_id)
         refusal = _refusal(connection, append, fence, broken)
+        if append.idempotency is not None:
+            refusal = _used_key(connection, append, append.idempotency.key) or refusal
         if refusal is not None:
             outcomes.append(refusal)
             continue
@@ -114,6 +118,8 @@ def store_appends(
         _collect(batch, append, fence)
         if append.approvals_requested or append.approvals_decided:
             _store_approvals(connection, append)
+        if append.idempotency is not None or append.delivered:
+            _store_requests(connection, append)
         outcomes.append(fence.cancel_requested)
     _insert(connection, batch)
     return outcomes
@@ -154,9 +160,23 @@ def _refusal(
         seq += 1
         if event.seq != seq or event.session_id != session_id:
             return StorageError(f"event {event.seq} does not continue session {session_id} at {seq}")
+    if append.delivered and not requests.all_queued(connection, session_id, append.delivered):
+        return OwnershipLost(f"a queued message of session {session_id} was taken by somebody else")
     if append.approvals_decided:
         return _decision_refusal(connection, append)
     return None
+
+
+def _used_key(connection: sqlite3.Connection, append: Append, key: str) -> ConductorError | None:
+    org_id = _org_of(connection, append)
+    return None if org_id is None else requests.used_key(connection, org_id, key)
+
+
+def _org_of(connection: sqlite3.Connection, append: Append) -> str | None:
+    if append.created is not None:
+        return append.created.org_id
+    row = connection.execute("SELECT org_id FROM sessions WHERE session_id = ?", (append.session_id,)).fetchone()
+    return row[0] if row else None
 
 
 def _decision_refusal(connection: sqlite3.Connection, append: Append) -> ConductorError | None:
@@ -188,6 +208,16 @@ def _store_approvals(connection: sqlite3.Connection, append: Append) -> None:
         connection.execute(f"INSERT INTO approvals ({columns}) VALUES ({marks})", approval_values(record))
     for decision in append.approvals_decided:
         connection.execute(_DECIDE, _decision_values(decision))
+
+
+def _store_requests(connection: sqlite3.Connection, append: Append) -> None:
+    # As approvals are: the next append of the same batch may come with the same key.
+    if append.idempotency is not None:
+        org_id = _org_of(connection, append)
+        if org_id is None:  # its session is created in this very batch; alone, after that, it will be stored
+            raise StorageError(f"session {append.session_id} is not stored yet")
+        requests.use_key(connection, org_id, append.idempotency, append.session_id, append.projection.updated_at)
+    requests.take_messages(connection, append.delivered)
 
 
 def _decision_values(decision: ApprovalDecision) -> _Row:
@@ -241,6 +271,9 @@ def _collect(batch: _Batch, append: Append, fence: _Fence) -> None:
     batch.audit += append.audit
     for execution in append.tool_executions:
         batch.tool_executions.append(_tool_execution_values(execution))
+    for call in append.model_calls:
+        cost_usd = None if call.cost_usd is None else str(call.cost_usd)
+        batch.model_calls.append((*call[:3], storable(call.model), *call[4:9], cost_usd, call.created_at))
 
 
 def _tool_execution_values(row: ToolExecutionRow) -> _Row:
@@ -256,6 +289,7 @@ def _insert(connection: sqlite3.Connection, batch: _Batch) -> None:
     _insert_rows(connection, _into("session_events", EventRow._fields), batch.events)
     insert_audit(connection, batch.audit)
     _insert_rows(connection, _into("tool_executions", ToolExecutionRow._fields), batch.tool_executions)
+    _insert_rows(connection, _into("model_calls", ModelCallRow._fields), batch.model_calls)
 
 
 def _update_sessions(connection: sqlite3.Connection, rows: Sequence[_Row]) -> None:

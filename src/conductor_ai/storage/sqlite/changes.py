@@ -13,6 +13,15 @@ from conductor_ai.storage.rows import storable
 from conductor_ai.storage.sqlite.append import insert_audit, insert_tool_executions
 from conductor_ai.storage.sqlite.reads import read_session, require_session
 
+# The ledger of model calls is not among them: it is what bills and budgets are made of.
+_TABLES_OF_A_SESSION = (
+    "session_events",
+    "approvals",
+    "tool_executions",
+    "queued_messages",
+    "idempotency_keys",
+    "sessions",
+)
 _SET_HEAD = """
 INSERT INTO audit_heads (org_id, session_id, chain_seq, hash) VALUES (?, ?, ?, ?)
 ON CONFLICT (org_id, session_id) DO UPDATE SET chain_seq = excluded.chain_seq, hash = excluded.hash
@@ -41,7 +50,7 @@ def delete_session(connection: sqlite3.Connection, session_id: str, org_id: str,
     record = read_session(connection, session_id, org_id)
     # The audit rows stay, so the head that proves them whole must outlive the row that held it.
     connection.execute(_SET_HEAD, (org_id, session_id, record.audit_seq, record.audit_head))
-    for table in ("session_events", "approvals", "tool_executions", "sessions"):
+    for table in _TABLES_OF_A_SESSION:
         connection.execute(f"DELETE FROM {table} WHERE session_id = ?", (session_id,))
     append_org_audit(connection, org_id, [tombstone], [])
 

@@ -8,7 +8,9 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Context, Decimal
 from pathlib import Path
+from typing import Any
 
 from conductor_ai.bundled import bundled
 from conductor_ai.errors import MigrationError, StoreUnavailable
@@ -24,6 +26,7 @@ _SETUP_WAIT_S = 30.0
 _SETUP_POLL_S = 0.01
 _WRITER_CACHE_KIB = 8192
 _STATEMENTS = 128
+_EXACT = Context(prec=60)  # wide enough that no sum of money is rounded
 
 _MIGRATIONS_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -62,6 +65,7 @@ def connect(path: Path, *, busy_timeout_s: float, cache_kib: int) -> sqlite3.Con
         connection.executescript(
             f"PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{cache_kib};"
         )
+        connection.create_aggregate("exact_sum", 1, _ExactSum)
     except BaseException:
         connection.close()
         raise
@@ -89,6 +93,20 @@ def open_for_writing(path: Path, locks: FileLocks, *, busy_timeout_s: float) -> 
     return connection
 
 
+class _ExactSum:
+    """Adds up money, which is text here: SQLite itself would add it up as floats."""
+
+    def __init__(self) -> None:
+        self._sum: Decimal | None = None
+
+    def step(self, usd: Any, /) -> None:
+        if usd is not None:
+            self._sum = _EXACT.add(self._sum or Decimal(0), Decimal(usd))
+
+    def finalize(self) -> Any:
+        return None if self._sum is None else str(self._sum)
+
+
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """All or nothing. The write lock is taken at the start: nothing that was read inside can change until its end."""
@@ -102,6 +120,14 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def applied_on(connection: sqlite3.Connection) -> Sequence[Applied]:
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'").fetchone()
+    if known is None:
+        return []
+    rows = connection.execute("SELECT number, name, checksum FROM schema_migrations ORDER BY number")
+    return [Applied(*row) for row in rows]
+
+
 class SQLiteTarget:
     """`migrations.Target` over the connection to the database at `path`."""
 
@@ -111,11 +137,7 @@ class SQLiteTarget:
         self._path = path
 
     def applied(self) -> Sequence[Applied]:
-        known = self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'").fetchone()
-        if known is None:
-            return []
-        rows = self._connection.execute("SELECT number, name, checksum FROM schema_migrations ORDER BY number")
-        return [Applied(*row) for row in rows]
+        return applied_on(self._connection)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from conductor_ai.errors import StoreUnavailable
 from conductor_ai.storage.sqlite.database import connect
 from conductor_ai.storage.sqlite.faults import faults
 
@@ -28,6 +29,7 @@ class Readers:
 
     def __init__(self, path: Path, *, busy_timeout_s: float) -> None:
         self._path = path
+        self._closed = False
         self._busy_timeout_s = busy_timeout_s
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="conductor-store-reader")
         self._idle: deque[sqlite3.Connection] = deque()
@@ -35,7 +37,10 @@ class Readers:
         self._lists_guard = threading.Lock()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do blocking work in one of the threads. Raises: StorageError for what SQLite or the file system raise."""
+        """Do blocking work in one of the threads. Raises: StorageError for what SQLite or the file system raise,
+        StoreUnavailable after `close`."""
+        if self._closed:
+            raise StoreUnavailable(f"{self._path} was closed")
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._translated, work)
 
     async def read(self, read: Callable[[sqlite3.Connection], T]) -> T:
@@ -46,6 +51,7 @@ class Readers:
 
     async def close(self) -> None:
         """Finish what is being read, then let go of connections and threads."""
+        self._closed = True
         await asyncio.to_thread(self._threads.shutdown)
         while self._idle:
             self._idle.pop().close()

@@ -46,6 +46,7 @@ _PAGE_PAYLOAD_CHARS = 128 * 1024
 _NO_LIMIT = 2**62
 _seq = attrgetter("seq")
 _APPROVALS = f"SELECT {', '.join(APPROVAL_COLUMNS)} FROM approvals WHERE org_id = ?"
+_APPROVAL_ORDER = "requested_at, step_no, length(call_id), call_id, approval_id"
 
 
 def read_session(connection: sqlite3.Connection, session_id: str, org_id: str) -> SessionRecord:
@@ -105,6 +106,10 @@ def _one_by_one(
     return [event(session_id, *row) for row in rows]
 
 
+def ping(connection: sqlite3.Connection) -> None:
+    connection.execute("SELECT count(*) FROM schema_migrations").fetchone()
+
+
 def read_cancel_requests(connection: sqlite3.Connection) -> list[str]:
     rows = connection.execute("SELECT session_id FROM sessions WHERE cancel_requested_at IS NOT NULL")
     return [session_id for (session_id,) in rows]
@@ -118,17 +123,26 @@ def read_approval(connection: sqlite3.Connection, approval_id: str, org_id: str)
 
 
 def read_approvals(
-    connection: sqlite3.Connection, org_id: str, status: ApprovalStatus | None, session_id: str | None
+    connection: sqlite3.Connection,
+    org_id: str,
+    status: ApprovalStatus | None,
+    session_id: str | None,
+    after: str | None,
+    limit: int | None,
 ) -> list[ApprovalRecord]:
-    sql, values = _APPROVALS, [storable(org_id)]
+    sql: str = _APPROVALS
+    values: list[str | int] = [storable(org_id)]
     if status is not None:
         sql, values = f"{sql} AND status = ?", [*values, status.value]
     if session_id is not None:
         require_session(connection, session_id, org_id)
         sql, values = f"{sql} AND session_id = ?", [*values, session_id]
-    rows: list[Any] = connection.execute(
-        f"{sql} ORDER BY requested_at, step_no, length(call_id), call_id", values
-    ).fetchall()
+    if after is not None:
+        read_approval(connection, after, org_id)
+        last = f"SELECT {_APPROVAL_ORDER} FROM approvals WHERE approval_id = ?"
+        sql, values = f"{sql} AND ({_APPROVAL_ORDER}) > ({last})", [*values, storable(after)]
+    sql, values = f"{sql} ORDER BY {_APPROVAL_ORDER} LIMIT ?", [*values, -1 if limit is None else limit]
+    rows: list[Any] = connection.execute(sql, values).fetchall()
     return [approval_record(row) for row in rows]
 
 

@@ -1,25 +1,39 @@
-"""`SessionStore` on one SQLite file: a thread that writes, a few that read, and locks that die with the process."""
+"""`Store` on one SQLite file: a thread that writes, a few that read, and locks that die with the process."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.schemas.audit import AuditEntry, AuditRow, ChainHead, ToolExecutionRow
 from conductor_ai.schemas.events import Event
-from conductor_ai.schemas.session import SessionRecord, SessionStatus
-from conductor_ai.storage.base import Append
+from conductor_ai.schemas.orgs import KeyRecord, OrgLimits, OrgRecord
+from conductor_ai.schemas.session import SessionRecord
+from conductor_ai.storage.base import (
+    EVERY_SESSION,
+    Append,
+    Cursor,
+    IdempotencyMark,
+    QueuedMessage,
+    Runnable,
+    SessionFilter,
+    UsageRow,
+)
 from conductor_ai.storage.rows import storable
-from conductor_ai.storage.sqlite import changes, reads
+from conductor_ai.storage.sqlite import changes, orgs, reads, requests
 from conductor_ai.storage.sqlite.database import FILE_NAME, LOCK_FILE_NAME, open_for_writing, prepare_home
 from conductor_ai.storage.sqlite.faults import faults
 from conductor_ai.storage.sqlite.locks import FileLocks
 from conductor_ai.storage.sqlite.readers import Readers
 from conductor_ai.storage.sqlite.writer import Writer
+
+if TYPE_CHECKING:
+    from conductor_ai.storage.sqlite.lists import Lists
 
 _BUSY_TIMEOUT_S = 10.0
 
@@ -95,26 +109,105 @@ class SQLiteStore:
         return await self._readers.read(lambda db: reads.read_approval(db, approval_id, org_id))
 
     async def approvals(
-        self, org_id: str, *, status: ApprovalStatus | None = None, session_id: str | None = None
+        self,
+        org_id: str,
+        *,
+        status: ApprovalStatus | None = None,
+        session_id: str | None = None,
+        after: str | None = None,
+        limit: int | None = None,
     ) -> list[ApprovalRecord]:
-        return await self._readers.read(lambda db: reads.read_approvals(db, org_id, status, session_id))
+        return await self._readers.read(lambda db: reads.read_approvals(db, org_id, status, session_id, after, limit))
+
+    async def idempotent(self, org_id: str, key: str) -> tuple[IdempotencyMark, str] | None:
+        return await self._readers.read(lambda db: requests.read_key(db, org_id, key))
+
+    async def enqueue_message(self, message: QueuedMessage, idempotency: IdempotencyMark | None = None) -> None:
+        await self._writer.change(lambda db: requests.enqueue(db, message, idempotency))
+
+    async def queued_messages(self, session_id: str, org_id: str) -> list[QueuedMessage]:
+        return await self._readers.read(lambda db: requests.read_messages(db, session_id, org_id))
+
+    async def discard_messages(self, session_id: str, org_id: str) -> None:
+        await self._writer.change(lambda db: requests.discard_messages(db, session_id, org_id))
 
     async def sessions(
-        self, org_id: str, *, status: SessionStatus | None = None, limit: int = 100
+        self, org_id: str, chosen: SessionFilter = EVERY_SESSION, *, after: Cursor | None = None, limit: int = 100
     ) -> list[SessionRecord]:
-        return await self._readers.list(lambda lists: lists.sessions(storable(org_id), status, limit))
+        return await self._readers.list(lambda lists: lists.sessions(storable(org_id), chosen, after, limit))
 
     async def audit_rows(self, org_id: str, session_id: str | None) -> tuple[list[AuditRow], ChainHead]:
         return await self._readers.list(lambda lists: lists.audit_rows(storable(org_id), storable(session_id)))
 
+    async def audit_log(
+        self, org_id: str, *, session_id: str | None = None, after: Cursor | None = None, limit: int = 100
+    ) -> list[AuditRow]:
+        org_id, session_id = storable(org_id), storable(session_id)
+        return await self._readers.list(lambda lists: lists.audit_log(org_id, session_id, after, limit))
+
     async def tool_executions(self, org_id: str, session_id: str | None) -> list[ToolExecutionRow]:
         return await self._readers.list(lambda lists: lists.tool_executions(storable(org_id), storable(session_id)))
+
+    async def runnable(self, *, limit: int) -> list[Runnable]:
+        """Those that no process holds the lock of, as far as the system says who does."""
+        return await self._readers.list(lambda lists: self._unlocked(lists, limit))
+
+    async def expired(self, default_days: int | None, *, limit: int) -> list[Runnable]:
+        return await self._readers.list(lambda lists: lists.expired(default_days, limit))
+
+    async def ping(self) -> None:
+        await self._readers.read(reads.ping)
+
+    async def org(self, org_id: str) -> OrgRecord:
+        return await self._readers.read(lambda db: orgs.read_org(db, org_id))
+
+    async def orgs(self) -> list[OrgRecord]:
+        return await self._readers.list(lambda lists: lists.orgs())
+
+    async def set_org_limits(self, org_id: str, limits: OrgLimits, entry: AuditEntry) -> OrgRecord:
+        return await self._writer.change(lambda db: orgs.set_limits(db, org_id, limits, entry))
+
+    async def add_key(self, key: KeyRecord, digest: bytes, entry: AuditEntry) -> None:
+        await self._writer.change(lambda db: orgs.add_key(db, key, digest, entry))
+
+    async def key(self, key_id: str) -> tuple[KeyRecord, bytes] | None:
+        return await self._readers.read(lambda db: orgs.read_key(db, key_id))
+
+    async def keys(self, org_id: str) -> list[KeyRecord]:
+        return await self._readers.list(lambda lists: lists.keys(storable(org_id)))
+
+    async def revoke_key(self, key_id: str, org_id: str, entry: AuditEntry) -> KeyRecord:
+        return await self._writer.change(lambda db: orgs.revoke_key(db, key_id, org_id, entry))
+
+    async def expire_key(self, key_id: str, org_id: str, at: str, entry: AuditEntry) -> KeyRecord:
+        return await self._writer.change(lambda db: orgs.expire_key(db, key_id, org_id, at, entry))
+
+    async def key_used(self, key_id: str, at: str) -> None:
+        await self._writer.change(lambda db: orgs.key_used(db, key_id, at))
+
+    async def running_sessions(self, org_id: str) -> int:
+        return await self._readers.read(lambda db: orgs.count_running(db, org_id))
+
+    async def usage(self, org_id: str, *, day_from: str, day_before: str) -> list[UsageRow]:
+        return await self._readers.list(lambda lists: lists.usage(storable(org_id), day_from, day_before))
+
+    async def committed_usd(self, org_id: str, at: str) -> tuple[Decimal, Decimal]:
+        return await self._readers.read(lambda db: orgs.read_committed(db, org_id, at))
+
+    async def reserve_usd(self, org_id: str, usd: Decimal, at: str) -> bool:
+        return await self._writer.change(lambda db: orgs.reserve(db, org_id, usd, at))
+
+    async def settle_usd(self, org_id: str, reserved_usd: Decimal, spent_usd: Decimal, at: str) -> None:
+        await self._writer.change(lambda db: orgs.settle(db, org_id, reserved_usd, spent_usd, at))
 
     async def close(self) -> None:
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
         await self._readers.close()
         self._locks.close()
+
+    def _unlocked(self, lists: Lists, limit: int) -> list[Runnable]:
+        return [one for one in lists.runnable() if self._locks.holder(one.session_id) is None][:limit]
 
 
 def _opened(home: Path, busy_timeout_s: float) -> tuple[FileLocks, sqlite3.Connection]:
