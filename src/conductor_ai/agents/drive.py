@@ -19,12 +19,13 @@ from conductor_ai.agents.final_answer import take_call, take_text
 from conductor_ai.agents.limits import Pause, Reserve
 from conductor_ai.agents.model_call import call_model
 from conductor_ai.agents.models import Lineup
+from conductor_ai.agents.org_money import Hold
 from conductor_ai.agents.session_log import SessionLog
 from conductor_ai.agents.session_state import OpenCall
 from conductor_ai.agents.step_result import StepResult
 from conductor_ai.agents.tool_calls import Toolset, completed
 from conductor_ai.agents.triage import triage
-from conductor_ai.errors import PromptTooLong, ProviderError, SignatureRefused
+from conductor_ai.errors import BudgetSpent, PromptTooLong, ProviderError, SignatureRefused
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.observability.audit import SessionSink
 from conductor_ai.providers.retries import RetryBudget
@@ -69,6 +70,8 @@ class Drive:
         )
         self.view.created_at = log.created_at
         self.stopped = asyncio.Event()
+        self.leaving = False
+        """This process gives the session up as it is, for another to go on: an end from outside is no pause then."""
         self._toolset = toolset
         self._lineup = lineup
         self._schema = schema
@@ -143,7 +146,9 @@ class Drive:
                 task.uncancel()
                 return await self.finish_cancel()
             # What has stopped already stays as it stopped; a question that came up meanwhile is not lost.
-            if self.running and not await self._asked():
+            if self.leaving:
+                await self._asked()
+            elif self.running and not await self._asked():
                 await self._pause(Pause(PauseReason.INTERRUPTED, "interrupted"))
             raise
 
@@ -169,7 +174,11 @@ class Drive:
                 return await self._pause(pause)
             self._make_room()
             try:
-                response = await self._call_model()
+                hold = await self._org_hold()
+            except BudgetSpent as error:
+                return await self._pause(Pause(PauseReason.ORG_BUDGET, str(error)))
+            try:
+                response = await self._call_model(hold)
                 if not state.open_calls:
                     return await self._answered(response)
             except ProviderError as error:
@@ -223,20 +232,40 @@ class Drive:
         self._unsigned_at = self.log.state.seq
         return True
 
-    async def _call_model(self) -> ModelResponse:
+    async def _org_hold(self) -> Hold | None:
+        """What the next call may cost, set aside of the org's money where that is limited. Raises: BudgetSpent."""
+        money, org_id = self.log.money, self.log.state.config.org_id
+        if not await money.is_limited(org_id):
+            return None
+        model = self._lineup.current
+        await limits.prices_at_hand([model.info])
+        bound = limits.reserve(self.log.state, model.info, len(model.head))
+        if bound is None:
+            raise BudgetSpent(f"{model.info.id} has no known price, so the org's budget cannot be kept")
+        return await money.hold(org_id, bound)
+
+    async def _call_model(self, hold: Hold | None) -> ModelResponse:
         log, state, model = self.log, self.log.state, self._lineup.current
         step_no = state.step_no + 1
         log.tell_live("model.started", {"step_no": step_no, "model": model.info.id})
-        reserve = self._reserve = Reserve.of(state, model.info, len(model.head), self._lost_usd)
+        reserve = self._reserve = Reserve.of(state, model.info, len(model.head), self._lost_usd, hold)
         started = time.perf_counter()
         self._interruptible = asyncio.current_task()
-        response, attempts = await call_model(log, model, step_no, self._budget(), reserve)
+        try:
+            response, attempts = await call_model(log, model, step_no, self._budget(), reserve)
+        except BaseException as error:
+            if reserve is not None:
+                reserve.settle(error=error)
+            raise
         self._interruptible = None
         duration_ms = (time.perf_counter() - started) * 1000
         payload = answers.model_completed(model.info, step_no, response, duration_ms, attempts)
-        answers.put_cost(
-            payload, self._cost_usd(model.info, response), None if reserve is None else reserve.attempt_usd
-        )
+        cost = self._cost_usd(model.info, response)
+        answers.put_cost(payload, cost, None if reserve is None else reserve.attempt_usd)
+        if reserve is not None:
+            reserve.settle(cost.usd)
+        if hold is None and cost.usd is not None and await log.money.is_limited(state.config.org_id):
+            log.money.spend(state.config.org_id, cost.usd)  # limited only since this call began
         if (lost_usd := limits.unsettled_text(reserve, answered=True)) is not None:
             payload["unsettled_usd"] = lost_usd
         self._reserve = None

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
+from conductor_ai.agents.org_money import Hold
 from conductor_ai.agents.session_state import SessionState
 from conductor_ai.errors import ProviderError, UnpricedModel
 from conductor_ai.model_catalog import ModelInfo, listed_price, most_usd, price_snapshot
@@ -52,35 +53,73 @@ class Reserve:
 
     Args:
         attempt_usd: The most that one attempt can cost.
-        left_usd: What the limit leaves for the call.
+        left_usd: What the session's limit leaves for the call; None where it has none.
         lost_usd: What attempts before it may have cost that are in no event yet.
+        hold: What is set aside of the org's money, where that is limited.
     """
 
-    def __init__(self, attempt_usd: Decimal, left_usd: Decimal, lost_usd: Decimal = Decimal(0)) -> None:
+    def __init__(
+        self, attempt_usd: Decimal, left_usd: Decimal | None, lost_usd: Decimal = Decimal(0), hold: Hold | None = None
+    ) -> None:
         self.attempt_usd = attempt_usd
         self._left_usd = left_usd
-        self._lost_usd = lost_usd
+        self._lost_before_usd = self._lost_usd = lost_usd
+        self._hold = hold
         self.under_way = False
         """Whether an attempt is being made now."""
 
     @classmethod
-    def of(cls, state: SessionState, model: ModelInfo, head_bytes: int, lost_usd: Decimal) -> Reserve | None:
+    def of(
+        cls, state: SessionState, model: ModelInfo, head_bytes: int, lost_usd: Decimal, hold: Hold | None = None
+    ) -> Reserve | None:
         """None where money is not limited, or nobody knows what a call costs."""
         limit_usd, spent_usd = state.config.limits.max_cost_usd, state.cost_usd
-        if limit_usd is None or spent_usd is None:
+        if hold is None and (limit_usd is None or spent_usd is None):
             return None
         bound = reserve(state, model, head_bytes)
-        return None if bound is None else cls(bound, limit_usd - spent_usd - state.unsettled_usd, lost_usd)
+        if bound is None:
+            return None
+        left = None if limit_usd is None or spent_usd is None else limit_usd - spent_usd - state.unsettled_usd
+        return cls(bound, left, lost_usd, hold)
+
+    async def begin(self) -> bool:
+        """An attempt is made from now on. False, and none may be, where the org's money does not reach for it."""
+        if self._hold is not None:
+            missing = self._lost_usd - self._lost_before_usd + self.attempt_usd - self._hold.usd
+            if missing > 0 and not await self._hold.extend(missing):
+                self._lost_usd -= self.attempt_usd  # the attempt before is the last, and counts as that
+                return False
+        self.under_way = True
+        return True
 
     def lose(self) -> bool:
         """Count an attempt that ended without saying what it cost, where the limit leaves room for another beside it.
 
         Returns: whether there is room; where not, the attempt is not counted yet.
         """
-        if self._lost_usd + self.attempt_usd * 2 > self._left_usd:
+        if self._left_usd is not None and self._lost_usd + self.attempt_usd * 2 > self._left_usd:
             return False
         self._lost_usd += self.attempt_usd
         return True
+
+    def settle(self, answer_usd: Decimal | None = None, error: BaseException | None = None) -> None:
+        """Tell the org's money what the call cost, once it is over.
+
+        Args:
+            answer_usd: What the answer cost; None where there is none, or where nobody knows.
+            error: What it ended with where there is none.
+        """
+        if self._hold is None:
+            return
+        lost = self._lost_usd - self._lost_before_usd
+        if error is None:
+            spent = self.attempt_usd if answer_usd is None else answer_usd
+        elif isinstance(error, ProviderError):
+            spent = error.billed_cost_usd or (self.attempt_usd if error.may_be_billed else Decimal(0))
+        else:  # it was ended from outside
+            spent = self.attempt_usd if self.under_way else Decimal(0)
+        self._hold.settle(lost + spent)
+        self._hold = None
 
     def lost_usd(self, *, with_this: bool | None = None) -> Decimal:
         """What attempts may have cost that did not say. `with_this`: the newest is one; None: if it is under way."""
@@ -114,9 +153,10 @@ def require_price(model: ModelInfo, limits: Limits) -> None:
         )
 
 
-async def prices_at_hand(models: Iterable[ModelInfo], limits: Limits) -> None:
-    """Have the price list of genai-prices loaded, off the event loop, where `reserve` will look into it."""
-    if limits.max_cost_usd is None or price_snapshot.is_loaded():
+async def prices_at_hand(models: Iterable[ModelInfo], limits: Limits | None = None) -> None:
+    """Have the price list of genai-prices loaded, off the event loop, where `reserve` will look into it: with `limits`,
+    those of a session, only where they limit money."""
+    if (limits is not None and limits.max_cost_usd is None) or price_snapshot.is_loaded():
         return
     if any(price_snapshot.covers(model.provider) for model in models):
         await asyncio.to_thread(price_snapshot.load)

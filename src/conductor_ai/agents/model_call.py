@@ -12,6 +12,7 @@ from conductor_ai.agents.limits import Reserve
 from conductor_ai.agents.live_answer import LiveAnswer
 from conductor_ai.agents.models import ReadyModel
 from conductor_ai.agents.session_log import SessionLog
+from conductor_ai.errors import ProviderError
 from conductor_ai.providers.base import ModelRequest
 from conductor_ai.providers.retries import Retry, RetryBudget, retrying
 from conductor_ai.schemas.deltas import Delta
@@ -34,9 +35,11 @@ async def call_model(
     request = ModelRequest(model.info.wire_id, model.head, log.state.prompt.turns)
     asked = _asked(model, log, step_no)
     attempts = 1
+    failed: ProviderError | None = None
 
     def tell(retry: Retry) -> None:
-        nonlocal attempts
+        nonlocal attempts, failed
+        failed = retry.error
         if reserve is not None:
             reserve.under_way = False
             # One that ended before anything was said may have been answered, and billed, all the same.
@@ -46,14 +49,16 @@ async def call_model(
         facts = {"step_no": step_no, "attempt": retry.attempt, "wait_s": retry.wait_s, "message": str(retry.error)}
         log.tell_live("model.retrying", facts)
 
+    async def begin() -> None:
+        if reserve is not None and not await reserve.begin() and failed is not None:
+            raise failed
+
     async def whole() -> ModelResponse:
-        if reserve is not None:
-            reserve.under_way = True
+        await begin()
         return await asked.complete(request)
 
     async def begun() -> tuple[Delta | ModelResponse, _Stream]:
-        if reserve is not None:
-            reserve.under_way = True
+        await begin()
         stream = asked.stream(request)
         return await anext(stream), stream
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from decimal import Decimal
 from typing import Any
 
 from conductor_ai.agents.answer_schema import FINAL_ANSWER_NAME
@@ -12,7 +13,7 @@ from conductor_ai.schemas import json_text
 from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.schemas.audit import AuditEntry, ToolExecutionRow
 from conductor_ai.schemas.events import EventType, ToolOutcome
-from conductor_ai.storage.base import ApprovalDecision
+from conductor_ai.storage.base import ApprovalDecision, ModelCallRow
 
 _CATEGORY = {
     EventType.MODEL_COMPLETED: "model",
@@ -49,6 +50,8 @@ _FACTS: dict[EventType, tuple[str, ...]] = {
     EventType.SESSION_FAILED: ("code", "message"),
 }
 _FACTS_IF_THERE: dict[EventType, tuple[str, ...]] = {
+    EventType.SESSION_CREATED: ("by",),
+    EventType.SESSION_RESUMED: ("by",),
     EventType.TOOL_COMPLETED: ("facts",),
     EventType.APPROVAL_REQUESTED: ("action", "facts"),
 }
@@ -93,6 +96,24 @@ def tool_execution(
         success=payload["outcome"] == ToolOutcome.SUCCEEDED,
         error=payload["error"],
         created_at=created_at,
+    )
+
+
+def model_call(session_id: str, org_id: str, seq: int, payload: dict[str, Any], created_at: str) -> ModelCallRow:
+    """The ledger's row of one answered call."""
+    usage, cost_usd = payload["usage"], payload["cost_usd"]
+    return ModelCallRow(
+        session_id,
+        seq,
+        org_id,
+        payload["model"],
+        usage["input_tokens"],
+        usage["output_tokens"],
+        usage["cache_read_tokens"],
+        usage["cache_write_tokens"],
+        usage["reasoning_tokens"],
+        None if cost_usd is None else Decimal(cost_usd),
+        created_at,
     )
 
 

@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 from conductor_ai.agents import limits as limit_checks
 from conductor_ai.agents.answer_schema import AnswerSchema
-from conductor_ai.agents.closing import close_open_calls
+from conductor_ai.agents.claims import FINAL, Claiming, Claims, not_here, require_idle
 from conductor_ai.agents.drive import Drive
 from conductor_ai.agents.heads import Heads
 from conductor_ai.agents.images import fetched
-from conductor_ai.agents.models import Lineup, ReadyModel, check_order, others_than
+from conductor_ai.agents.models import check_order
 from conductor_ai.agents.profile import check_parameters, require_vision
 from conductor_ai.agents.runtime import Runtime
-from conductor_ai.agents.session_log import OnEvent, SessionLog
-from conductor_ai.agents.session_state import SessionConfig, message_added
+from conductor_ai.agents.session_log import OnEvent
+from conductor_ai.agents.session_state import SessionConfig
 from conductor_ai.agents.step_result import StepResult
 from conductor_ai.agents.streaming import follow
 from conductor_ai.agents.tool_calls import Toolset
-from conductor_ai.errors import InvalidInput, InvalidTransition, SessionBusy, SessionNotFound, UnknownTool, UsageError
+from conductor_ai.errors import InvalidInput
 from conductor_ai.observability.logging import bind_session
 from conductor_ai.schemas.agent_session import AgentSession
-from conductor_ai.schemas.events import EventType, SessionResumed
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.messages import Message, parse_messages
 from conductor_ai.schemas.parameters import Parameters
 from conductor_ai.schemas.session import SessionStatus
 from conductor_ai.schemas.steps import AgentStep
+from conductor_ai.storage.base import IdempotencyMark
 from conductor_ai.tools.registry import ToolRegistry
 from conductor_ai.tools.registry import registry as global_registry
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-_logger = logging.getLogger(__name__)
 
 Messages = Sequence[Message | Mapping[str, Any]]
 
@@ -86,11 +80,8 @@ class AgentRunner:
         self._heads = Heads(AnswerSchema.of(response_schema))
         self._pre_approved = tuple(pre_approved)
         self._agent = agent
-        self._runtime = runtime
-        self._default: tuple[asyncio.AbstractEventLoop, Runtime] | None = None
-        self._drives: dict[str, Drive] = {}
-        # Whoever holds the view of a session may ask about it without saying again whose it is.
-        self._views: WeakValueDictionary[str, AgentSession] = WeakValueDictionary()
+        self._claims = Claims(self._toolset, self._heads, runtime)
+        self._leaving = False
 
     async def run(
         self, messages: Messages, org_id: str = "default", *, on_event: OnEvent | None = None
@@ -107,17 +98,28 @@ class AgentRunner:
         pauses the session. Raises: as `start_session`, and StorageError.
         """
         session = await self.start_session(messages, org_id)
-        drive = self._claimed(session.session_id)
+        drive = self._claims.held(session.session_id)
         async with aclosing(follow(drive.log, partial(self.drive, session.session_id))) as items:
             async for item in items:
                 yield item
 
     async def start_session(
-        self, messages: Messages, org_id: str = "default", *, on_event: OnEvent | None = None
+        self,
+        messages: Messages,
+        org_id: str = "default",
+        *,
+        on_event: OnEvent | None = None,
+        metadata: Mapping[str, str] | None = None,
+        by: str | None = None,
+        idempotency: IdempotencyMark | None = None,
     ) -> AgentSession:
         """A new session, durable, claimed by this runner and `running`.
 
-        Raises: UsageError for a request that cannot be: model, key, limits, messages.
+        Args:
+            metadata: The caller's own words about the session.
+            by: Who starts it, as the audit names them.
+            idempotency: A key of the caller's, which the session uses up.
+        Raises: UsageError for a request that cannot be: model, key, limits, messages; IdempotencyKeyUsed.
         """
         system, conversation = parse_messages(messages)
         config = SessionConfig(
@@ -131,8 +133,10 @@ class AgentRunner:
             agent=self._agent,
             parameters=self._parameters,
             response_schema=self._heads.response_schema,
+            metadata=dict(metadata or {}),
+            by=by,
         )
-        runtime = await self._opened()
+        runtime = await self._claims.runtime()
         # Each may be refused, before anything is stored.
         models = [self._heads.ready(runtime, model_id, config, self._toolset) for model_id in self._models]
         first = models[0].info
@@ -142,17 +146,19 @@ class AgentRunner:
         conversation = await fetched(conversation, runtime.fetch_grants)
         await limit_checks.prices_at_hand([model.info for model in models], config.limits)
         config = replace(config, context_window=min(model.info.context_window for model in models))
-        log = await runtime.states.create(config, conversation, models[0].provider.encode_turn)
-        return self._take(runtime, log, models[0], config, on_event).view
+        log = await runtime.states.create(config, conversation, models[0].provider.encode_turn, idempotency)
+        return self._claims.take(runtime, log, models[0], config, on_event).view
 
     async def drive(self, session_id: str, *, on_event: OnEvent | None = None) -> AgentSession:
         """Drive a session that this runner has claimed until it stops. Raises: SessionNotFound, SessionBusy."""
-        drive = self._claimed(session_id)
-        _require_idle(drive)
+        drive = self._claims.held(session_id)
+        require_idle(drive)
         drive.log.on_event = on_event or drive.log.on_event
         with bind_session(session_id, drive.view.org_id):
-            while drive.running:
+            while drive.running and not self._leaving:
                 await self._step(drive)
+        if drive.running:
+            await self._left(drive)
         return drive.view
 
     async def execute_step(self, session_id: str, *, org_id: str | None = None) -> AgentStep:
@@ -161,17 +167,17 @@ class AgentRunner:
         `org_id` may be left out for a session that this runner started, and is `default` for any other. A session
         that a dead process left running is taken over. Raises: SessionNotFound, SessionBusy, StorageError.
         """
-        drive = self._drives.get(session_id)
+        drive = self._claims.get(session_id)
         if drive is None:
-            org_id = self._org_of(session_id, org_id)
-            session = await (await self._opened()).states.view(session_id, org_id)
+            org_id = self._claims.org_of(session_id, org_id)
+            session = await (await self._claims.runtime()).states.view(session_id, org_id)
             if session.status is not SessionStatus.RUNNING:
                 return session.last_step()
-            drive = await self._resume(session_id, org_id, {})
+            drive = await self._claims.reopen(session_id, org_id, Claiming())
             if not drive.running:
                 return drive.view.last_step()
         elif org_id is not None and drive.view.org_id != org_id:
-            raise _not_here(session_id)
+            raise not_here(session_id)
         return (await self._step(drive)).to_step()
 
     async def resume(
@@ -187,19 +193,33 @@ class AgentRunner:
         A completed or cancelled session, or one whose approvals are undecided, is returned as it is.
         Raises: SessionBusy, SessionNotFound, InvalidTransition for a failure that only a new message can follow.
         """
-        org_id = self._org_of(session_id, org_id)
-        held = self._drives.get(session_id)
+        session = await self.reopen(session_id, org_id=org_id, limits=limits, on_event=on_event)
+        return await self.drive(session_id) if self.drives(session_id) else session
+
+    async def reopen(
+        self,
+        session_id: str,
+        *,
+        org_id: str | None = None,
+        limits: dict[str, Any] | None = None,
+        on_event: OnEvent | None = None,
+        by: str | None = None,
+    ) -> AgentSession:
+        """The first half of `resume`: where the session can go on it runs, claimed by this runner, and `drive` drives
+        it. `by` names who asks for it, as the audit shows it."""
+        org_id = self._claims.org_of(session_id, org_id)
+        held = self._claims.get(session_id)
         if held is not None:  # started here, or left between two steps: it is claimed anew like any other
-            _require_idle(held)
-            self._let_go(held)
-        states = (await self._opened()).states
+            require_idle(held)
+            self._claims.let_go(held)
+        states = (await self._claims.runtime()).states
         session = await states.view(session_id, org_id)
-        if session.status in _FINAL:
+        if session.status in FINAL:
             config, _ = await states.config(session_id, org_id)
             session.output_type = self._heads.output_type(config)
             return session
-        drive = await self._resume(session_id, org_id, limits or {}, on_event)
-        return await self.drive(session_id) if drive.running else drive.view
+        claiming = Claiming(limits=limits or {}, by=by, on_event=on_event)
+        return (await self._claims.reopen(session_id, org_id, claiming)).view
 
     async def continue_session(
         self,
@@ -214,34 +234,40 @@ class AgentRunner:
 
         Raises: InvalidTransition while approvals are undecided, SessionBusy, SessionNotFound, InvalidInput.
         """
+        await self.add_message(session_id, message, org_id=org_id, limits=limits, on_event=on_event)
+        return await self.drive(session_id)
+
+    async def add_message(
+        self,
+        session_id: str,
+        message: str | Message | Mapping[str, Any],
+        *,
+        org_id: str | None = None,
+        limits: dict[str, Any] | None = None,
+        on_event: OnEvent | None = None,
+        by: str | None = None,
+        idempotency: IdempotencyMark | None = None,
+        delivered: tuple[str, ...] = (),
+    ) -> AgentSession:
+        """The first half of `continue_session`: the message is durable and the session runs, claimed by this runner.
+
+        Args:
+            by, idempotency: As in `start_session`.
+            delivered: Queued messages that this one is.
+        Raises: as `continue_session`, IdempotencyKeyUsed.
+        """
         given = {"role": "user", "content": message} if isinstance(message, str) else message
         _, added = parse_messages([given])
-        drive = await self._claim(session_id, self._org_of(session_id, org_id), limits or {}, on_event)
-        log = drive.log
-        try:
-            require_vision(drive.model, added)
-            if log.state.status is SessionStatus.WAITING_APPROVAL:
-                raise InvalidTransition(
-                    f"session {session_id} waits for an approval",
-                    hint="approve or deny it first: conductor approvals list",
-                )
-            added = await fetched(added, (await self._opened()).fetch_grants)
-            self._stage_resumed(log, limits or {})
-            close_open_calls(log, "a new message came first")
-            log.stage(EventType.MESSAGE_ADDED, message_added(added[0]))
-            await log.durable()
-        except BaseException:
-            self._let_go(drive)
-            raise
-        drive.refresh()
-        return await self.drive(session_id)
+        claiming = Claiming(limits=limits or {}, by=by, on_event=on_event)
+        org_id = self._claims.org_of(session_id, org_id)
+        return (await self._claims.add_message(session_id, org_id, added, claiming, idempotency, delivered)).view
 
     async def cancel(self, session_id: str, *, by: str = "caller") -> AgentSession:
         """Stop a session that this runner drives: its model call and tools end now; returns once it has stopped.
 
         Raises: SessionNotFound.
         """
-        drive = self._claimed(session_id)
+        drive = self._claims.held(session_id)
         drive.request_cancel(by)
         if drive.stepping:
             await drive.stopped.wait()
@@ -250,36 +276,29 @@ class AgentRunner:
         return drive.view
 
     def drives(self, session_id: str) -> bool:
-        return session_id in self._drives
+        return self._claims.get(session_id) is not None
+
+    def leave(self) -> None:
+        """Give up what is driven, for another process to go on with: each drive ends after the step that is under way,
+        its session still `running`. A drive that is cancelled meanwhile ends at once, and does not pause either."""
+        self._leaving = True
+        for drive in self._claims.all():
+            drive.leaving = True
 
     async def close(self) -> None:
         """Let go of sessions that are still claimed; any process may then resume them."""
-        for drive in list(self._drives.values()):
-            self._let_go(drive)
+        for drive in self._claims.all():
+            self._claims.let_go(drive)
 
-    async def _opened(self) -> Runtime:
-        if self._runtime is not None:
-            return self._runtime
-        loop = asyncio.get_running_loop()
-        if self._default is None or self._default[0] is not loop:
-            # The one upward import of this floor: a caller of AgentRunner needs no wiring of its own.
-            from conductor_ai.wiring import default_runtime
-
-            self._default = (loop, await default_runtime())
-        return self._default[1]
-
-    def _claimed(self, session_id: str) -> Drive:
-        drive = self._drives.get(session_id)
-        if drive is None:
-            raise _not_here(session_id)
-        return drive
-
-    def _org_of(self, session_id: str, org_id: str | None) -> str:
-        view = self._views.get(session_id)
-        return org_id or (view.org_id if view is not None else "default")
+    async def _left(self, drive: Drive) -> None:
+        """Let go of a session that runs on elsewhere, once all that was done here is stored."""
+        try:
+            await drive.log.durable()
+        finally:
+            self._claims.let_go(drive)
 
     async def _step(self, drive: Drive) -> StepResult:
-        _require_idle(drive)  # refused before anything of the step that is under way is touched
+        require_idle(drive)  # refused before anything of the step that is under way is touched
         return await self._ended(drive, drive.step())
 
     async def _ended(self, drive: Drive, work: Awaitable[StepResult]) -> StepResult:
@@ -288,110 +307,9 @@ class AgentRunner:
             result = await work
         except BaseException:
             drive.refresh()
-            self._let_go(drive)
+            self._claims.let_go(drive)
             raise
         drive.refresh()
         if not drive.running:
-            await self._stopped(drive)
+            await self._claims.stopped(drive)
         return result
-
-    async def _claim(
-        self, session_id: str, org_id: str, limits: dict[str, Any], on_event: OnEvent | None = None
-    ) -> Drive:
-        runtime = await self._opened()
-        config, in_use = await runtime.states.config(session_id, org_id)
-        missing = [name for name in config.tools if self._toolset.get(name) is None]
-        if missing:
-            raise UnknownTool(f"session {session_id} uses tools that this runner does not have: {', '.join(missing)}")
-        config = replace(config, limits=config.limits.with_changes(limits))
-        model = self._heads.ready(runtime, in_use, config, self._toolset.only(config.tools))
-        await limit_checks.prices_at_hand([model.info], config.limits)
-        log = await runtime.states.claim(session_id, org_id, model.provider.encode_turn, in_use)
-        try:
-            config = replace(log.state.config, limits=log.state.config.limits.with_changes(limits))
-            return self._take(runtime, log, model, config, on_event)
-        except BaseException:
-            log.release()
-            raise
-
-    def _take(
-        self, runtime: Runtime, log: SessionLog, model: ReadyModel, config: SessionConfig, on_event: OnEvent | None
-    ) -> Drive:
-        """Make a drive of a claimed log; `config` is its own, with limits that are about to change."""
-        toolset, state = self._toolset.only(config.tools), log.state
-
-        def ready(model_id: str) -> ReadyModel | None:
-            try:
-                found = self._heads.ready(runtime, model_id, config, toolset)
-            except UsageError:
-                return None
-            return found if found.info.vision or not state.images else None
-
-        lineup = Lineup(model, others_than(model.info.id, (config.model, *config.fallbacks), runtime.model), ready)
-        schema = self._heads.schema_of(config)
-        drive = Drive(log, toolset, lineup, schema, cost_usd=runtime.cost_usd, retry_budget=runtime.retry_budget)
-        log.on_event = on_event
-        self._drives[log.session_id] = drive
-        self._views[log.session_id] = drive.view
-        drive.view.output_type = self._heads.output_type(config)
-        runtime.states.cancels.add(log.session_id, lambda: drive.request_cancel("another process"))
-        drive.refresh()
-        return drive
-
-    async def _resume(
-        self, session_id: str, org_id: str, limits: dict[str, Any], on_event: OnEvent | None = None
-    ) -> Drive:
-        """Claim a session and make it run; one that cannot is let go of, its view complete."""
-        drive = await self._claim(session_id, org_id, limits, on_event)
-        state = drive.log.state
-        try:
-            if state.status not in _FINAL and (drive.log.cancel_requested or state.status is SessionStatus.CANCELLING):
-                await drive.finish_cancel()
-            elif state.status is SessionStatus.FAILED and not state.failure_resumable:
-                raise InvalidTransition(
-                    f"session {session_id} failed and cannot go on as it is: {state.error}",
-                    hint=f'add a message instead: conductor run --continue {session_id} "..."',
-                )
-            elif state.status not in _FINAL and not state.waiting_for():
-                self._stage_resumed(drive.log, limits)
-                await drive.log.durable()
-        except BaseException:
-            self._let_go(drive)
-            raise
-        drive.refresh()
-        if not drive.running:
-            await self._stopped(drive)
-        return drive
-
-    def _stage_resumed(self, log: SessionLog, limits: dict[str, Any]) -> None:
-        after = log.state.config.limits.with_changes(limits).to_dict()
-        payload: SessionResumed = {
-            "segment_no": log.state.segment_no + 1,
-            "limits": {name: after[name] for name in limits},
-        }
-        log.stage(EventType.SESSION_RESUMED, payload)
-
-    async def _stopped(self, drive: Drive) -> None:
-        """The session does not run any more: complete the caller's view, and let others at it."""
-        try:
-            drive.view.log = await drive.log.events()
-        finally:
-            self._let_go(drive)
-        _logger.info("session %s: %s after %d steps", drive.view.session_id, drive.view.status, drive.log.state.step_no)
-
-    def _let_go(self, drive: Drive) -> None:
-        if self._drives.pop(drive.log.session_id, None) is not None:
-            drive.log.release()
-        drive.stopped.set()
-
-
-def _require_idle(drive: Drive) -> None:
-    if drive.stepping:
-        raise SessionBusy(f"session {drive.log.session_id} is driven by this process already", pid=os.getpid())
-
-
-def _not_here(session_id: str) -> SessionNotFound:
-    return SessionNotFound(f"this runner does not drive a session {session_id}", hint="start or resume it first")
-
-
-_FINAL = (SessionStatus.COMPLETED, SessionStatus.CANCELLED)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from conductor_ai.agents import recording
+from conductor_ai.agents.org_money import OrgMoney
 from conductor_ai.agents.prompt import EncodeTurn
 from conductor_ai.agents.session_state import NO_MODEL, SessionConfig, SessionState
 from conductor_ai.observability.redaction import Redactor
@@ -17,7 +18,15 @@ from conductor_ai.schemas.approvals import ApprovalRecord
 from conductor_ai.schemas.audit import AuditEntry, AuditRow, ChainHead, ToolExecutionRow
 from conductor_ai.schemas.events import Event, EventType
 from conductor_ai.schemas.ids import utc_now
-from conductor_ai.storage.base import Append, ApprovalDecision, EventRow, NewSession, Projection
+from conductor_ai.storage.base import (
+    Append,
+    ApprovalDecision,
+    EventRow,
+    IdempotencyMark,
+    ModelCallRow,
+    NewSession,
+    Projection,
+)
 
 if TYPE_CHECKING:
     from conductor_ai.agents.state import StateManager
@@ -47,6 +56,7 @@ class SessionLog:
         title: str,
         created_at: str,
         created: NewSession | None = None,
+        idempotency: IdempotencyMark | None = None,
     ) -> None:
         self.session_id = session_id
         self.title = title
@@ -61,6 +71,7 @@ class SessionLog:
         self._committed_seq = self._staged_seq = last_seq
         self._chain = chain
         self._created = created
+        self._idempotency = idempotency
         # A log that this process began, and that is short, needs no reading when it ends.
         self._kept: list[EventRow] | None = [] if created is not None else None
         self._kept_chars = 0
@@ -72,6 +83,12 @@ class SessionLog:
         self._executions: list[ToolExecutionRow] = []
         self._requested: list[ApprovalRecord] = []
         self._decided: list[ApprovalDecision] = []
+        self._model_calls: list[ModelCallRow] = []
+        self._delivered: tuple[str, ...] = ()
+
+    @property
+    def money(self) -> OrgMoney:
+        return self._manager.money
 
     @property
     def redactor(self) -> Redactor:
@@ -101,6 +118,8 @@ class SessionLog:
             self._audit.append(self._extend_chain(entry, now))
         if execution is not None:
             self._executions.append(execution)
+        elif event_type is EventType.MODEL_COMPLETED:
+            self._model_calls.append(recording.model_call(self.session_id, state.config.org_id, seq, payload, now))
         elif event_type is EventType.APPROVAL_REQUESTED:
             request = recording.approval_request(self.session_id, state.config.org_id, payload, now)
             self._requested.append(request)
@@ -108,6 +127,10 @@ class SessionLog:
             decision = recording.approval_decision(payload, now)
             if decision is not None:
                 self._decided.append(decision)
+
+    def answers_for(self, idempotency: IdempotencyMark | None, delivered: tuple[str, ...]) -> None:
+        """The next commit uses up a caller's key, and takes messages out of the queue."""
+        self._idempotency, self._delivered = idempotency, delivered
 
     def commit(self) -> None:
         """Hand over what is staged, as one transaction, and do not wait: a failure shows in the next `durable`."""
@@ -152,8 +175,11 @@ class SessionLog:
             tuple(self._requested),
             tuple(self._decided),
             self._created,
+            tuple(self._model_calls),
+            self._idempotency,
+            self._delivered,
         )
-        self._committed_seq, self._created = self._staged_seq, None
+        self._committed_seq, self._created, self._idempotency = self._staged_seq, None, None
         self._keep(events)
         self._clear()
         return append

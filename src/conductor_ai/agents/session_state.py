@@ -7,7 +7,7 @@ dead one was in. Only what the next step needs is kept: the prompt, and the call
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -35,7 +35,8 @@ class SessionConfig:
     """How a session is driven, as its first event says.
 
     `fallbacks` may take over from `model`, in order. `context_window` is the least of theirs, in tokens; None in logs
-    that are older. `response_schema` is the JSON schema that answers must fit.
+    that are older. `response_schema` is the JSON schema that answers must fit. `metadata` is the caller's own; `by`
+    names who started the session, where that is known.
     """
 
     org_id: str
@@ -49,6 +50,8 @@ class SessionConfig:
     context_window: int | None = None
     parameters: Parameters = field(default_factory=Parameters)
     response_schema: dict[str, Any] | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    by: str | None = None
 
     def to_payload(self) -> SessionCreated:
         payload: SessionCreated = {
@@ -66,6 +69,10 @@ class SessionConfig:
             payload["parameters"] = self.parameters.to_dict()
         if self.response_schema is not None:
             payload["response_schema"] = self.response_schema
+        if self.metadata:
+            payload["metadata"] = dict(self.metadata)
+        if self.by is not None:
+            payload["by"] = self.by
         return payload
 
     @classmethod
@@ -82,6 +89,8 @@ class SessionConfig:
             context_window=payload.get("context_window"),
             parameters=Parameters.of(payload.get("parameters")),
             response_schema=payload.get("response_schema"),
+            metadata=payload.get("metadata", {}),
+            by=payload.get("by"),
         )
 
 

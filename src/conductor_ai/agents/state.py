@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 
 from conductor_ai.agents.cancel_watch import CancelWatch
+from conductor_ai.agents.org_money import OrgMoney
 from conductor_ai.agents.prompt import EncodeTurn
 from conductor_ai.agents.session_log import SessionLog
 from conductor_ai.agents.session_state import SessionConfig, SessionState, message_added
@@ -20,7 +21,7 @@ from conductor_ai.schemas.events import Event, EventType
 from conductor_ai.schemas.ids import new_id, utc_now
 from conductor_ai.schemas.messages import Message
 from conductor_ai.schemas.session import SessionRecord
-from conductor_ai.storage.base import HotState, NewSession, SessionStore
+from conductor_ai.storage.base import HotState, IdempotencyMark, NewSession, Store
 
 _TITLE_CHARS = 80
 
@@ -28,16 +29,23 @@ _TITLE_CHARS = 80
 class StateManager:
     """Creates, claims and reads sessions; the store is the truth, hot state carries live signals beside it."""
 
-    def __init__(self, store: SessionStore, hot: HotState, audit: AuditLogger, redactor: Redactor) -> None:
+    def __init__(self, store: Store, hot: HotState, audit: AuditLogger, redactor: Redactor) -> None:
         self.store = store
         self.hot = hot
         self.audit = audit
         self.redactor = redactor
         self.cancels = CancelWatch(store)
+        self.money = OrgMoney(store)
         self._owner = f"{os.getpid()}@{socket.gethostname()}"
 
-    async def create(self, config: SessionConfig, messages: list[Message], encode_turn: EncodeTurn) -> SessionLog:
-        """A new session, durable, locked and owned by this process."""
+    async def create(
+        self,
+        config: SessionConfig,
+        messages: list[Message],
+        encode_turn: EncodeTurn,
+        idempotency: IdempotencyMark | None = None,
+    ) -> SessionLog:
+        """A new session, durable, locked and owned by this process. Raises: IdempotencyKeyUsed, StorageError."""
         session_id = new_id()
         title = self.redactor.clean(messages[-1].content)[:_TITLE_CHARS] or "(an image)"
         # Cleaned before the state is made of it: the model must read the same before and after a resume.
@@ -55,6 +63,7 @@ class StateManager:
             title=title,
             created_at=utc_now(),
             created=NewSession(config.org_id, config.agent, config.model, title, self._owner),
+            idempotency=idempotency,
         )
         self.store.try_lock(session_id)
         log.stage(EventType.SESSION_CREATED, config.to_payload())
@@ -100,6 +109,11 @@ class StateManager:
             await self.store.delete_session(session_id, org_id, self.audit.entry("session", "session.deleted", facts))
         finally:
             self.store.unlock(session_id)
+
+    async def close(self) -> None:
+        """End what watches and settles on the side; the store is its opener's to close."""
+        await self.cancels.close()
+        await self.money.close()
 
     async def view(self, session_id: str, org_id: str) -> AgentSession:
         """A session with its steps. Raises: SessionNotFound."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal
@@ -26,7 +27,10 @@ from conductor_ai.schemas.messages import Message
 from conductor_ai.schemas.session import SessionStatus
 from conductor_ai.sdk.base import ToolDefinition, ToolResult
 from conductor_ai.sdk.security.approval import Approver
+from conductor_ai.storage.base import Cursor, IdempotencyMark, SessionFilter
 from conductor_ai.tools.registry import PluginInfo, ToolRegistry
+
+_KEPT_RUNNERS = 64
 
 
 class Conductor:
@@ -54,6 +58,7 @@ class Conductor:
         self._default_model = default_model
         self._agents = agents
         self._runners: dict[tuple[str, str], AgentRunner] = {}
+        self._alike: OrderedDict[str, AgentRunner] = OrderedDict()
         self.plugins = list(plugins)
 
     def tools(self) -> list[ToolDefinition]:
@@ -98,27 +103,29 @@ class Conductor:
         """
         return await call_tool(self._runtime.states, self._registry, name, arguments, org_id=org_id, approver=approver)
 
-    async def start(self, request: StartRequest, *, org_id: str = "default") -> AgentSession:
-        """A new session: durable, claimed by this process, `running`; `run` drives it. Raises: UsageError.
+    async def start(
+        self,
+        request: StartRequest,
+        *,
+        org_id: str = "default",
+        by: str | None = None,
+        idempotency: IdempotencyMark | None = None,
+    ) -> AgentSession:
+        """A new session: durable, claimed by this process, `running`; `run` drives it.
 
         An agent's file is read now; the session keeps what it said, and needs the file no more.
+
+        Args:
+            by: Who starts it, as the audit names them.
+            idempotency: A key of the caller's, which the session uses up.
+        Raises: UsageError, IdempotencyKeyUsed.
         """
         if request.agent is not None:
             request = with_agent(request, find_agent(await self.agents(), request.agent))
-        runner = AgentRunner(
-            request.model or (None if request.models else self._default_model()),
-            tool_names(request, self._registry),
-            self._registry,
-            request.instructions,
-            request.limits,
-            models=request.models,
-            parameters=request.parameters,
-            response_schema=request.response_schema,
-            pre_approved=request.pre_approved,
-            agent=request.agent,
-            runtime=self._runtime,
+        runner = self._runner_for(request)
+        session = await runner.start_session(
+            request.messages, org_id, metadata=request.metadata, by=by, idempotency=idempotency
         )
-        session = await runner.start_session(request.messages, org_id)
         self._runners[org_id, session.session_id] = runner
         return session
 
@@ -166,6 +173,53 @@ class Conductor:
         work = runner.continue_session(session_id, message, org_id=org_id, limits=limits, on_event=on_event)
         return await self._driven(org_id, session_id, runner, work)
 
+    async def reopen(
+        self,
+        session_id: str,
+        *,
+        limits: dict[str, Any] | None = None,
+        org_id: str = "default",
+        by: str | None = None,
+    ) -> AgentSession:
+        """The first half of `resume`: where the session can go on it is `running`, and `run` drives it. Raises: as
+        `resume`."""
+        session = await self.session(session_id, org_id=org_id)
+        if session.status in (SessionStatus.COMPLETED, SessionStatus.CANCELLED):
+            return session
+        runner = await self._runner_of(session_id, org_id)
+        work = runner.reopen(session_id, org_id=org_id, limits=limits, by=by)
+        return await self._driven(org_id, session_id, runner, work)
+
+    async def add_message(
+        self,
+        session_id: str,
+        message: str | Message | Mapping[str, Any],
+        *,
+        limits: dict[str, Any] | None = None,
+        org_id: str = "default",
+        by: str | None = None,
+        idempotency: IdempotencyMark | None = None,
+        delivered: tuple[str, ...] = (),
+    ) -> AgentSession:
+        """The first half of `continue_session`: the message is durable, the session is `running`, and `run` drives it.
+
+        Args:
+            by, idempotency: As in `start`.
+            delivered: Queued messages that this one is.
+        Raises: as `continue_session`, IdempotencyKeyUsed.
+        """
+        runner = await self._runner_of(session_id, org_id)
+        work = runner.add_message(
+            session_id, message, org_id=org_id, limits=limits, by=by, idempotency=idempotency, delivered=delivered
+        )
+        return await self._driven(org_id, session_id, runner, work)
+
+    def leave(self) -> None:
+        """Give up what is driven, for another process to go on with: each drive ends after the step under way, its
+        session still `running`. One that is cancelled meanwhile ends at once, and is not paused."""
+        for runner in self._runners.values():
+            runner.leave()
+
     async def cancel(self, session_id: str, *, org_id: str = "default", by: str = "caller") -> AgentSession:
         """Stop a session for good. One that another process drives is told, and stops at its next step.
 
@@ -197,10 +251,18 @@ class Conductor:
         return await self._runtime.states.view(session_id, org_id)
 
     async def sessions(
-        self, *, org_id: str = "default", status: SessionStatus | None = None, limit: int = 100
+        self,
+        *,
+        org_id: str = "default",
+        status: SessionStatus | None = None,
+        chosen: SessionFilter | None = None,
+        after: Cursor | None = None,
+        limit: int = 100,
     ) -> list[AgentSession]:
-        """Newest first, without steps."""
-        records = await self._runtime.states.store.sessions(org_id, status=status, limit=limit)
+        """Newest first, without steps. `chosen` asks for more than a status; `after` goes on behind that row."""
+        records = await self._runtime.states.store.sessions(
+            org_id, chosen or SessionFilter(status), after=after, limit=limit
+        )
         return [AgentSession.of(record) for record in records]
 
     async def delete(self, session_id: str, *, org_id: str = "default", by: str = "caller") -> None:
@@ -242,6 +304,33 @@ class Conductor:
         for runner in self._runners.values():
             await runner.close()
 
+    def _runner_for(self, request: StartRequest) -> AgentRunner:
+        """One runner for all requests that differ in their messages only: its tools are compiled once, as is what each
+        call tells the model before the conversation."""
+        model = request.model or (None if request.models else self._default_model())
+        runner = self._alike.get(key := _likeness(request, model))
+        if runner is None:
+            runner = AgentRunner(
+                model,
+                tool_names(request, self._registry),
+                self._registry,
+                request.instructions,
+                request.limits,
+                models=request.models,
+                parameters=request.parameters,
+                response_schema=request.response_schema,
+                pre_approved=request.pre_approved,
+                agent=request.agent,
+                runtime=self._runtime,
+            )
+            if isinstance(request.response_schema, dict | None):
+                self._alike[key] = runner
+                if len(self._alike) > _KEPT_RUNNERS:
+                    self._alike.popitem(last=False)
+        else:
+            self._alike.move_to_end(key)
+        return runner
+
     async def _driven(
         self, org_id: str, session_id: str, runner: AgentRunner, work: Coroutine[Any, Any, AgentSession]
     ) -> AgentSession:
@@ -280,3 +369,12 @@ class Conductor:
             agent=config.agent,
             runtime=self._runtime,
         )
+
+
+def _likeness(request: StartRequest, model: str | None) -> str:
+    """The same text for requests that one runner can serve."""
+    limits = request.limits if isinstance(request.limits, dict | None) else request.limits.to_dict()
+    wishes = request.parameters if isinstance(request.parameters, dict | None) else request.parameters.to_dict()
+    schema = request.response_schema if isinstance(request.response_schema, dict) else None
+    named = [list(request.models), None if request.tools is None else list(request.tools), list(request.pre_approved)]
+    return repr((model, named, request.instructions, limits, wishes, schema, request.agent))

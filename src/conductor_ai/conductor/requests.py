@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from conductor_ai.agents.answer_schema import AnswerSchema
@@ -31,7 +31,7 @@ class StartRequest:
     """A session to be started. `agent` names an agent in a file, which gives what the request leaves open, each limit
     by itself. `models`, in place of `model`, are several, each of which may take over from the one before it. Without
     any it is the default model, with `tools` None every registered tool. The tools in `pre_approved` run without
-    asking. `parameters` and `response_schema` as `AgentRunner` takes them."""
+    asking. `parameters` and `response_schema` as `AgentRunner` takes them. `metadata` is the caller's own."""
 
     messages: Sequence[Message | Mapping[str, Any]]
     model: str | None = None
@@ -43,6 +43,7 @@ class StartRequest:
     response_schema: type[BaseModel] | dict[str, Any] | None = None
     pre_approved: Sequence[str] = ()
     agent: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def with_agent(request: StartRequest, agent: AgentSpec) -> StartRequest:

@@ -25,17 +25,16 @@ from conductor_ai.providers.scripted import Script
 from conductor_ai.schemas.costs import CallCost
 from conductor_ai.schemas.messages import ModelResponse
 from conductor_ai.settings import Settings, default_model, require_key
-from conductor_ai.storage.hot_memory import MemoryHotState
-from conductor_ai.storage.sqlite import SQLiteStore
 from conductor_ai.wiring.agents import load_agent_files
 from conductor_ai.wiring.costs import call_cost
 from conductor_ai.wiring.demo import demo_script
 from conductor_ai.wiring.providers import Providers
 from conductor_ai.wiring.recording import RecordedStore, describe_models
+from conductor_ai.wiring.storage import open_hot, open_store
 from conductor_ai.wiring.tools import load_tools
 
 if TYPE_CHECKING:
-    from conductor_ai.storage.base import SessionStore
+    from conductor_ai.storage.base import Store
 
 
 class Runtime:
@@ -48,7 +47,7 @@ class Runtime:
         self._providers = providers
 
     @property
-    def store(self) -> SessionStore:
+    def store(self) -> Store:
         return self.states.store
 
     @property
@@ -133,14 +132,12 @@ async def _opened(
 async def open_states(
     settings: Settings, redactor: Redactor, stack: AsyncExitStack, recorder: ExchangeRecorder | None = None
 ) -> StateManager:
-    """The sessions of the store under `$CONDUCTOR_HOME`; `stack` closes it."""
-    opened = await SQLiteStore.open(settings.conductor_home)
-    stack.push_async_callback(opened.close)
-    store: SessionStore = opened if recorder is None else RecordedStore(opened, recorder)
-    hot = MemoryHotState()
-    stack.push_async_callback(hot.close)
-    states = StateManager(store, hot, AuditLogger(store, redactor), redactor)
-    stack.push_async_callback(states.cancels.close)
+    """The sessions of the store that the settings name; `stack` closes it."""
+    store = await open_store(settings, stack)
+    if recorder is not None:
+        store = RecordedStore.over(store, recorder)
+    states = StateManager(store, await open_hot(settings, stack), AuditLogger(store, redactor), redactor)
+    stack.push_async_callback(states.close)
     return states
 
 
@@ -157,21 +154,27 @@ async def open_conductor(
     `record_dir`, where it is given."""
     settings = Settings.load() if settings is None else settings
     async with open_runtime(settings, record_dir=record_dir) as runtime:
-        if settings.app_env == "production":
-            configure(settings.app_env, runtime.redactor)
-        registry, plugins = load_tools(settings, plugins_dir)
-        conductor = Conductor(
-            runtime,
-            registry,
-            runtime.catalog,
-            default_model=lambda: default_model(settings, runtime.catalog).id,
-            plugins=plugins,
-            agents=lambda: load_agent_files(settings, agents_dir),
-        )
+        conductor = conductor_of(runtime, plugins_dir=plugins_dir, agents_dir=agents_dir)
         try:
             yield conductor
         finally:
             await conductor.close()
+
+
+def conductor_of(runtime: Runtime, *, plugins_dir: Path | None = None, agents_dir: Path | None = None) -> Conductor:
+    """The door to `runtime`; the caller closes it first. Arguments as for `open_conductor`."""
+    settings = runtime.settings
+    if settings.app_env == "production":
+        configure(settings.app_env, runtime.redactor)
+    registry, plugins = load_tools(settings, plugins_dir)
+    return Conductor(
+        runtime,
+        registry,
+        runtime.catalog,
+        default_model=lambda: default_model(settings, runtime.catalog).id,
+        plugins=plugins,
+        agents=lambda: load_agent_files(settings, agents_dir),
+    )
 
 
 def plan_run(

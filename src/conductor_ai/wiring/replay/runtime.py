@@ -124,7 +124,9 @@ async def open_replaying(
     """A runtime that replays `script`, for one session, over a store that is gone once `stack` is closed: what is
     played is nobody's session, and no audit's business. `settings` say which secrets are hidden."""
     home = stack.enter_context(tempfile.TemporaryDirectory(prefix="conductor-replay-"))
-    settings = settings.model_copy(update={"conductor_home": Path(home)})
+    settings = settings.model_copy(
+        update={"conductor_home": Path(home), "database_url": None, "supabase_db_url": None, "redis_url": None}
+    )
     redactor = Redactor(settings.secrets())
     tape = Tape(script.answers, redactor.clean_log_json)
     providers = ReplayProviders(settings, demo_script, tape)
