@@ -14,6 +14,9 @@ from hypothesis import HealthCheck, settings
 
 from conductor_ai.settings import Settings
 
+# Postgres, Redis, PgBouncer and the fault proxy, and the lines at the end that tell which of them ran.
+pytest_plugins = ["tests.services.fixtures"]
+
 # A busy machine is no reason to fail: nothing here is timed.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from pathlib import Path
 
 import pytest
 
 from conductor_ai.errors import SessionNotFound, StorageError
 from conductor_ai.schemas.audit import AuditEntry, ChainHead, first_break
 from conductor_ai.storage.base import SessionStore
+from tests.storage.conftest import Tamper
 from tests.storage.session_log import ORG, SessionLog
 
 TOMBSTONE = AuditEntry("session", "deleted", '{"by":"ann"}')
@@ -104,8 +103,8 @@ async def test_deleting_a_session_leaves_its_audit_trail_whole(store: SessionSto
         ("DELETE FROM audit_logs", 1),
     ],
 )
-async def test_tampering_with_the_file_shows(
-    store: SessionStore, home: Path, tampering: str, broken_at: int, deleted: bool
+async def test_tampering_with_the_database_shows(
+    store: SessionStore, tamper: Tamper, tampering: str, broken_at: int, deleted: bool
 ) -> None:
     log = SessionLog()
     for _ in range(3):
@@ -113,9 +112,7 @@ async def test_tampering_with_the_file_shows(
     if deleted:
         await store.delete_session(log.session_id, ORG, TOMBSTONE)
 
-    connection = sqlite3.connect(home / "conductor.db", isolation_level=None)
-    connection.execute(tampering)
-    connection.close()
+    tamper(tampering)
 
     rows, head = await store.audit_rows(ORG, log.session_id)
     assert first_break(rows, head) == broken_at
