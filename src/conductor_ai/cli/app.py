@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from conductor_ai.cli.answer_stream import keeping_standard_output
-from conductor_ai.cli.commands import agents, approvals, models, plugins, sessions, tools
+from conductor_ai.cli.commands import agents, approvals, db, keys, models, orgs, plugins, sessions, tools
 from conductor_ai.cli.commands.demo import demo
 from conductor_ai.cli.commands.doctor import doctor
 from conductor_ai.cli.commands.resume import cancel, resume
 from conductor_ai.cli.commands.run import run
+from conductor_ai.cli.commands.serve import serve
 
 _HELP = """Run LLM agents that survive, are audited and priced.
 
@@ -30,7 +31,8 @@ Exit codes:
   130  interrupted or cancelled
 
 \b
---debug, anywhere, shows the trace behind an error."""
+--debug, anywhere, shows the trace behind an error.
+--server URL asks a server instead of what is stored here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def _app() -> typer.Typer:
     # Without a markup mode Typer formats help by itself: Rich would double the time `--help` takes.
     app = _group(_HELP, epilog=_EPILOG)
     app.callback()(_root)
-    for function in (run, demo, resume, cancel, doctor):
+    for function in (run, demo, resume, cancel, serve, doctor):
         app.command(function.__name__)(keeping_standard_output(function))
     for name, about, commands in (
         ("approvals", "Decide what agents wait for.", approvals.COMMANDS),
@@ -69,6 +71,9 @@ def _app() -> typer.Typer:
         ("models", "List models with their prices, or test them.", models.COMMANDS),
         ("agents", "List agents in files, or show one.", agents.COMMANDS),
         ("plugins", "List plugins, or begin one.", plugins.COMMANDS),
+        ("keys", "Make, list, rotate and revoke keys of the API.", keys.COMMANDS),
+        ("orgs", "Set what orgs may use, and see what they used.", orgs.COMMANDS),
+        ("db", "Look after the schema of the database.", db.COMMANDS),
     ):
         group = _group(about)
         for subcommand, function in commands.items():
