@@ -6,6 +6,8 @@ A comment directly above a block says how it is run, where that is not the usual
 - `<!-- in a fresh clone -->`: `.ci/run` runs it in one, with all others so marked.
 - `<!-- run by .ci/run -->`: it is what `.ci/run` does itself; such blocks are listed in `test_snippets.py`.
 
+Where a block speaks to http://localhost:8000, a `conductor serve` runs beside it, and its address is put there.
+
 `python -m tests.docs.pages` prints the blocks that want a fresh clone, as one shell script.
 """
 
@@ -21,6 +23,7 @@ IN_A_CLONE = "in a fresh clone"
 BY_CI = "run by .ci/run"
 OUTPUT = "output"
 FILE = "file: "
+SERVER = "http://localhost:8000"
 
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE

@@ -18,8 +18,12 @@ from conductor_ai.agents.runner import AgentRunner
 from conductor_ai.model_catalog import select_model
 from conductor_ai.observability import audit_logged
 from conductor_ai.sdk import BaseTool, ToolCategory, ToolDefinition, ToolResult
+from conductor_ai.settings import Settings
 from conductor_ai.tools.registry import PluginLoader, ToolRegistry
 from conductor_ai.wiring import default_runtime
+from tests.cli.model_server import model_server
+from tests.client.served import served
+from tests.conftest import fail_after
 from tests.docs.pages import ROOT
 
 PLUGIN = '''
@@ -51,6 +55,22 @@ def register(global_registry):
     for tool in registry.tools:
         global_registry.register(tool)
 '''
+
+CLIENT = """
+from conductor_ai.sdk import ConductorClient
+
+async def example():
+    async with ConductorClient("http://localhost:8000", org_id="my-org") as client:
+        # Start agent
+        session = await client.run_agent(
+            messages=[{"role": "user", "content": "Scrape Tesla dealer locator"}],
+            tools=["web_fetch", "my_tool"],
+        )
+
+        # Wait for completion
+        result = await client.wait_for_completion(session.session_id)
+        print(result.steps[-1]["final_answer"])
+"""
 
 
 @pytest.fixture
@@ -173,3 +193,21 @@ async def test_an_audited_function_leaves_input_output_and_time_on_record(
     assert json.loads(execution.input) == {"url": url}
     assert json.loads(execution.output or "") == {"dealers": 25}
     assert execution.execution_time_ms > 0
+
+
+async def test_the_client_waits_for_the_answer_of_a_server(
+    conductor_home: Path, plugins: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with model_server() as model:
+        monkeypatch.setenv("LOCAL_LLM_BASE_URL", model.url)
+        monkeypatch.setenv("CONDUCTOR_MODEL", "local/tiny")
+        model.will_call(("my_tool", {"oem": "tesla"}))
+        model.will_answer("Found 25 Tesla dealers in California")
+        async with fail_after(30), served(Settings.load()) as server:
+            names: dict[str, Any] = {}
+            exec(CLIENT.replace("localhost:8000", f"localhost:{server.port}"), names)
+            await names["example"]()
+            [session] = await server.service.store.sessions("my-org")
+
+    assert capsys.readouterr().out == "Found 25 Tesla dealers in California\n"
+    assert (session.status, session.step_no) == ("completed", 2)

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.cli.model_server import model_server
-from tests.docs.pages import BY_CI, FILE, IN_A_CLONE, OUTPUT, ROOT, Block, blocks, blocks_of, pages, shell_pages
+from tests.docs.pages import BY_CI, FILE, IN_A_CLONE, OUTPUT, ROOT, SERVER, Block, blocks, blocks_of, pages, shell_pages
 
 # What no test can do, since it is what runs the tests. Add a line only if `.ci/run` really does it.
 DONE_BY_CI = {
@@ -55,9 +56,10 @@ def variables(tmp_path: Path) -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_python_runs_standing_alone(block: Block, workshop: Path, variables: dict[str, str]) -> None:
     script = workshop / "snippet.py"
-    script.write_text(block.text)
 
-    ended = run([sys.executable, "-W", "error", script.name], workshop, variables)
+    with Beside(workshop, variables) as beside:
+        script.write_text(beside.addressed(block.text))
+        ended = run([sys.executable, "-W", "error", script.name], workshop, variables)
 
     assert (ended.returncode, ended.stderr) == (0, ""), f"{block}: {ended.stderr}"
 
@@ -67,17 +69,19 @@ def test_the_commands_of_a_page_run_in_order(
     page: str, in_order: list[Block], workshop: Path, variables: dict[str, str]
 ) -> None:
     printed = ""
-    for block in in_order:
-        if block.mark.startswith(FILE):
-            file = workshop / block.mark.removeprefix(FILE)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(block.text)
-        elif block.mark == OUTPUT:
-            assert re.search(pattern_of(block.text), printed), f"{block}: not what was printed:\n{printed}"
-        else:
-            ended = run(["bash", "-euo", "pipefail", "-c", block.text], workshop, variables)
-            printed = ended.stdout + ended.stderr
-            assert ended.returncode == 0, f"{block} exited with {ended.returncode}:\n{printed}"
+    with Beside(workshop, variables) as beside:
+        for block in in_order:
+            text = beside.addressed(block.text)
+            if block.mark.startswith(FILE):
+                file = workshop / block.mark.removeprefix(FILE)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
+            elif block.mark == OUTPUT:
+                assert re.search(pattern_of(text), printed), f"{block}: not what was printed:\n{printed}"
+            else:
+                ended = run(["bash", "-euo", "pipefail", "-c", text], workshop, variables)
+                printed = ended.stdout + ended.stderr
+                assert ended.returncode == 0, f"{block} exited with {ended.returncode}:\n{printed}"
 
 
 @pytest.mark.parametrize("block", DATA, ids=str)
@@ -116,6 +120,42 @@ def test_every_decision_is_in_the_index() -> None:
     index = (folder / "README.md").read_text()
 
     assert [page.name for page in sorted(folder.glob("[0-9]*.md")) if f"({page.name})" not in index] == []
+
+
+class Beside(ExitStack):
+    """The server of a page that speaks to one: started in the workshop with the first block that does."""
+
+    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
+        super().__init__()
+        self._folder = folder
+        self._variables = variables
+        self._url: str | None = None
+
+    def addressed(self, text: str) -> str:
+        """The block with the server's own address in it."""
+        if SERVER not in text:
+            return text
+        if self._url is None:
+            self._url = self.enter_context(serving(self._folder, self._variables))
+        return text.replace(SERVER, self._url)
+
+
+@contextmanager
+def serving(folder: Path, variables: dict[str, str]) -> Iterator[str]:
+    process = subprocess.Popen(
+        ["conductor", "serve", "--port", "0", "--json"],
+        cwd=folder,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield json.loads(process.stdout.readline())["url"]
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
 
 
 def run(command: list[str], folder: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:

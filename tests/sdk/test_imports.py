@@ -42,6 +42,12 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         conductor_ai.sdk.Nonsense  # noqa: B018
 
 
-def test_the_client_that_does_not_exist_yet_says_so() -> None:
-    with pytest.raises(ImportError, match="the client of the HTTP API, which this version does not have yet"):
-        from conductor_ai.sdk import ConductorClient  # noqa: F401
+def test_the_client_is_loaded_when_it_is_asked_for_and_not_before() -> None:
+    program = f"{_PROGRAM}\nfrom conductor_ai.sdk import ConductorClient; print(ConductorClient.__module__)"
+
+    before, client = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+    assert not {"conductor_ai.client", "aiohttp"} & set(json.loads(before))
+    assert client.startswith("conductor_ai.client")

@@ -4,22 +4,136 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from conductor_ai.cli.output import note
 from conductor_ai.cli.text import one_line
 from conductor_ai.errors import ApprovalNotFound, SessionNotFound, StorageError, UsageError
 
 if TYPE_CHECKING:
-    from conductor_ai.conductor import Conductor
+    from conductor_ai.agents.session_log import OnEvent
+    from conductor_ai.conductor import Conductor, StartRequest
+    from conductor_ai.model_catalog import ModelInfo
+    from conductor_ai.schemas.costs import CostSummary
+    from conductor_ai.schemas.session import PauseReason, SessionStatus
+    from conductor_ai.schemas.steps import AgentStep
+    from conductor_ai.schemas.usage import Usage
     from conductor_ai.tools.registry import PluginInfo, ToolRegistry
 
 _WHOLE_ID = 36
 _SHORTEST_PART = 6
 _SEARCHED = 10_000
+
+
+class SessionView(Protocol):
+    """What the commands show of a session, wherever it is; as `AgentSession`."""
+
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def status(self) -> SessionStatus: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def agent(self) -> str | None: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def pause_reason(self) -> PauseReason | None: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def failure(self) -> dict[str, Any] | None: ...
+    @property
+    def final_answer(self) -> str | None: ...
+    @property
+    def steps(self) -> Sequence[AgentStep]: ...
+    @property
+    def usage(self) -> Usage: ...
+    @property
+    def cost_usd(self) -> Decimal | None: ...
+    @property
+    def cost(self) -> CostSummary: ...
+    @property
+    def created_at(self) -> str: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+class ApprovalView(Protocol):
+    """What the commands show of an approval; as `ApprovalRecord`. `to_dict` has its `arguments` as JSON data."""
+
+    @property
+    def approval_id(self) -> str: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def tool_name(self) -> str: ...
+    @property
+    def action(self) -> str | None: ...
+    @property
+    def status(self) -> str: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+class Door(Protocol):
+    """What the commands ask for, here (`Conductor`) or of a server (`RemoteDoor`); all of it as `Conductor` has it."""
+
+    def models(self) -> Sequence[ModelInfo]: ...
+
+    async def start(self, request: StartRequest) -> SessionView: ...
+
+    async def run(self, session_id: str, *, on_event: OnEvent | None = None) -> SessionView: ...
+
+    async def resume(
+        self, session_id: str, *, limits: dict[str, Any] | None = None, on_event: OnEvent | None = None
+    ) -> SessionView: ...
+
+    async def continue_session(
+        self,
+        session_id: str,
+        message: dict[str, Any],
+        *,
+        limits: dict[str, Any] | None = None,
+        on_event: OnEvent | None = None,
+    ) -> SessionView: ...
+
+    async def cancel(self, session_id: str, *, by: str) -> SessionView: ...
+
+    async def session(self, session_id: str) -> SessionView: ...
+
+    async def sessions(self, *, status: SessionStatus | None = None, limit: int = 100) -> Sequence[SessionView]: ...
+
+    async def delete(self, session_id: str, *, by: str) -> None: ...
+
+    async def approvals(self, *, session_id: str | None = None) -> Sequence[ApprovalView]: ...
+
+    async def decide(
+        self, approval_id: str, decision: Literal["approved", "denied"], *, by: str, reason: str | None = None
+    ) -> ApprovalView: ...
+
+
+@asynccontextmanager
+async def door_to(
+    server: str | None,
+    plugins_dir: Path | None = None,
+    agents_dir: Path | None = None,
+    record_dir: Path | None = None,
+) -> AsyncIterator[Door]:
+    """The door of the server at this address, else the one to what is stored here, as `opened`."""
+    if server is None:
+        async with opened(plugins_dir, agents_dir, record_dir) as conductor:
+            yield conductor
+        return
+    from conductor_ai.cli.remote import open_remote
+
+    async with open_remote(server) as remote:
+        yield remote
 
 
 @asynccontextmanager
@@ -59,29 +173,31 @@ def has_database() -> bool:
     from conductor_ai.settings import Settings
     from conductor_ai.storage.sqlite.database import FILE_NAME
 
-    home = Settings.load().conductor_home
-    _refuse_file(home)
-    return (home / FILE_NAME).exists()
+    settings = Settings.load()
+    if settings.postgres_url is not None:  # it is somebody's already: reading makes nothing
+        return True
+    _refuse_file(settings.conductor_home)
+    return (settings.conductor_home / FILE_NAME).exists()
 
 
-async def session_id_of(conductor: Conductor, text: str) -> str:
+async def session_id_of(door: Door, text: str) -> str:
     """The id of the session that `text` means: its id, or the beginning or end of it.
 
     Raises: SessionNotFound; UsageError where several sessions fit.
     """
     if len(text) >= _WHOLE_ID:
         return text
-    found = _matching(text, (session.session_id for session in await conductor.sessions(limit=_SEARCHED)))
+    found = _matching(text, (session.session_id for session in await door.sessions(limit=_SEARCHED)))
     if not found:
         raise SessionNotFound(f"no session {text!r}", hint="conductor sessions list")
     return _only(found, text, "sessions")
 
 
-async def approval_id_of(conductor: Conductor, text: str) -> str:
+async def approval_id_of(door: Door, text: str) -> str:
     """As `session_id_of`, for the approvals that are pending. Raises: ApprovalNotFound, UsageError."""
     if len(text) >= _WHOLE_ID:
         return text
-    found = _matching(text, (approval.approval_id for approval in await conductor.approvals()))
+    found = _matching(text, (approval.approval_id for approval in await door.approvals()))
     if not found:
         raise ApprovalNotFound(f"no pending approval {text!r}", hint="conductor approvals list")
     return _only(found, text, "approvals")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from conductor_ai.errors import ApprovalError, ConductorError, SessionError, UsageError
+from conductor_ai.errors import ApprovalError, ConductorError, KeyNotFound, SessionError, UsageError
 
 if TYPE_CHECKING:
-    from conductor_ai.schemas.agent_session import AgentSession
+    from conductor_ai.cli.door import SessionView
 
 
 class ExitCode(IntEnum):
@@ -22,10 +22,11 @@ class ExitCode(IntEnum):
 
 def of_error(error: ConductorError) -> ExitCode:
     """USAGE where another request would have worked, FAILED where the world let us down."""
-    return ExitCode.USAGE if isinstance(error, UsageError | SessionError | ApprovalError) else ExitCode.FAILED
+    is_usage = isinstance(error, UsageError | SessionError | ApprovalError | KeyNotFound)
+    return ExitCode.USAGE if is_usage else ExitCode.FAILED
 
 
-def of_session(session: AgentSession) -> ExitCode:
+def of_session(session: SessionView) -> ExitCode:
     """The code of a session that is driven no more."""
     from conductor_ai.schemas.session import PauseReason, SessionStatus
 

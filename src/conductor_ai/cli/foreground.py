@@ -1,4 +1,5 @@
-"""One session, driven in this process until it stops, with the person at the terminal where there is one."""
+"""One session, driven in this process or followed on a server until it stops, with the person at the terminal where
+there is one."""
 
 from __future__ import annotations
 
@@ -15,20 +16,18 @@ from conductor_ai.cli.reporting import Report
 from conductor_ai.cli.stop_signals import StopSignals
 from conductor_ai.cli.text import asker
 from conductor_ai.errors import ApprovalAlreadyDecided
-from conductor_ai.schemas import json_text
-from conductor_ai.schemas.agent_session import AgentSession
 from conductor_ai.schemas.session import SessionStatus
 
 if TYPE_CHECKING:
-    from conductor_ai.conductor import Conductor
+    from conductor_ai.cli.door import Door, SessionView
 
 
 class Foreground:
     """Entered, it holds Ctrl-C and shows what happens. With JSON output nobody is asked: a program is reading."""
 
-    def __init__(self, conductor: Conductor, report: Report) -> None:
+    def __init__(self, door: Door, report: Report) -> None:
         self.view = open_view()
-        self._conductor = conductor
+        self._door = door
         self._report = report
         self._asks = can_ask() and not report.as_json
         self._signals = StopSignals(on_stop=self._say_stopping, before_leaving=self.view.hold)
@@ -43,37 +42,38 @@ class Foreground:
         self.view.hold()
         self._signals.__exit__(kind, error, trace)
 
-    async def finish(self, session_id: str, work: Coroutine[Any, Any, AgentSession]) -> ExitCode:
+    async def finish(self, session_id: str, work: Coroutine[Any, Any, SessionView]) -> ExitCode:
         """Wait for `work`, which drives the session; ask, decide and resume as often as it waits; report the end."""
         try:
             session = await self._signals.run(work)
             while self._asks and session.status is SessionStatus.WAITING_APPROVAL:
                 if not await self._signals.run(self._ask(session_id)):
                     break
-                session = await self._signals.run(self._conductor.resume(session_id, on_event=self.view.event))
+                session = await self._signals.run(self._door.resume(session_id, on_event=self.view.event))
         except asyncio.CancelledError:
             if not self._signals.stopped:
                 raise
-            session = await self._conductor.session(session_id)
+            session = await self._door.session(session_id)
         self.view.hold()
-        pending = await self._conductor.approvals(session_id=session_id)
+        pending = await self._door.approvals(session_id=session_id)
         return self._report.ended(session, pending, self.view, interrupted=self._signals.stopped)
 
     async def _ask(self, session_id: str) -> bool:
         """False where the person left a question open. A decision that came from elsewhere meanwhile counts as one."""
         self.view.hold()
-        for approval in await self._conductor.approvals(session_id=session_id):
+        for approval in await self._door.approvals(session_id=session_id):
             who = asker(approval.tool_name, approval.action)
-            show_call(who, json_text.loads(approval.arguments))
+            show_call(who, approval.to_dict()["arguments"])
             allowed = await ask_yes_no(f"allow {who}?")
             if allowed is None:
                 return False
             try:
-                await self._conductor.decide(approval.approval_id, "approved" if allowed else "denied", by=person())
+                await self._door.decide(approval.approval_id, "approved" if allowed else "denied", by=person())
             except ApprovalAlreadyDecided as earlier:
                 self.view.line(f"{earlier}; that decision counts")
         return True
 
     def _say_stopping(self) -> None:
         self.view.hold()
-        self.view.line("stopping cleanly; press Ctrl-C again to leave at once")
+        what = "stopping cleanly" if self._report.server is None else "leaving the session to its server"
+        self.view.line(f"{what}; press Ctrl-C again to leave at once")

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from conductor_ai.errors import UsageError
+
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON only on standard output.")]
 PluginsDir = Annotated[
     Path | None,
@@ -37,7 +39,24 @@ RecordDir = Annotated[
     ),
 ]
 SessionId = Annotated[str, typer.Argument(metavar="ID", help="Session id, or six or more characters of its end.")]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server", metavar="URL", help="Ask this server, with the key in CONDUCTOR_API_KEY, not what is stored here."
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def refuse_with_server(server: str | None, **given: Any) -> None:
+    """Options, by their names in Python, that say something of this machine. Raises: UsageError for the first that was
+    given beside --server."""
+    unfit = [name for name, value in given.items() if value]
+    if server is not None and unfit:
+        raise UsageError(
+            f"--{unfit[0].replace('_', '-')} does not go with --server: it is about this machine",
+            hint="tools, agents and recordings of a server are on its own side",
+        )
 
 
 def limits_from(max_cost: str | None, max_steps: int | None) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conductor_ai.cli.options import AsJSON
+from conductor_ai.cli.options import AsJSON, Server
 from conductor_ai.errors import MissingKey, UsageError
 
 if TYPE_CHECKING:
@@ -17,26 +17,36 @@ if TYPE_CHECKING:
     from conductor_ai.settings import Settings
 
 
-def list_models(as_json: AsJSON = False) -> int:
+def list_models(as_json: AsJSON = False, server: Server = None) -> int:
     """List models with their prices in US dollars per million tokens. Others of a known provider work, too."""
     from conductor_ai.cli.output import say_json, say_table
     from conductor_ai.cli.text import money
-    from conductor_ai.model_catalog import Catalog
-    from conductor_ai.settings import Settings
 
-    models = Catalog.load(Settings.load().models_file).list_models()
+    models = _known(server)
     if as_json:
-        say_json([_as_dict(model) for model in models])
+        say_json(models)
         return 0
     rows = []
     for model in models:
-        price = model.price
-        cost = "unknown" if price is None else f"{money(price.input)} / {money(price.output)}"
-        retires = str(model.retires_on or "")
-        window, vision = f"{model.context_window:,}", "yes" if model.vision else "no"
-        rows.append((model.id, model.name, model.provider.value, window, vision, cost, retires))
+        price = model["price"]
+        cost = "unknown" if price is None else f"{money(price['input'])} / {money(price['output'])}"
+        window, vision = f"{model['context_window']:,}", "yes" if model["vision"] else "no"
+        rows.append((model["id"], model["name"], model["provider"], window, vision, cost, model["retires_on"] or ""))
     say_table(("model", "name", "provider", "window", "vision", "price in / out", "retires"), rows, shorten=("name",))
     return 0
+
+
+def _known(server: str | None) -> list[dict[str, Any]]:
+    import asyncio
+
+    from conductor_ai.model_catalog import Catalog
+    from conductor_ai.settings import Settings
+
+    if server is None:
+        return [_as_dict(model) for model in Catalog.load(Settings.load().models_file).list_models()]
+    from conductor_ai.cli.remote import models_of
+
+    return asyncio.run(models_of(server))
 
 
 def check_models(

@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conductor_ai.cli.options import AgentsDir, AsJSON, MaxCost, MaxSteps, PluginsDir, RecordDir, limits_from
+from conductor_ai.cli.options import (
+    AgentsDir,
+    AsJSON,
+    MaxCost,
+    MaxSteps,
+    PluginsDir,
+    RecordDir,
+    Server,
+    limits_from,
+    refuse_with_server,
+)
 from conductor_ai.errors import UsageError
 
 if TYPE_CHECKING:
+    from conductor_ai.cli.door import Door
     from conductor_ai.cli.reporting import Report
-    from conductor_ai.conductor import Conductor, StartRequest
+    from conductor_ai.conductor import StartRequest
 
 
 def run(
@@ -64,10 +75,12 @@ def run(
     plugins_dir: PluginsDir = None,
     agents_dir: AgentsDir = None,
     record: RecordDir = None,
+    server: Server = None,
 ) -> int:
     """Run a task to its answer. This is the default command.
 
-    The answer goes to standard output, the view of the work to standard error. Ctrl-C once pauses the session.
+    The answer goes to standard output, the view of the work to standard error. Ctrl-C once pauses the session; with
+    --server it goes on there, and is only watched no more.
     With --agent, what other options say wins over the agent's file.
     """
     import asyncio
@@ -88,11 +101,19 @@ def run(
     }
     if continue_id and (unfit := [name for name, value in given_to_new_only.items() if value]):
         raise UsageError(f"{unfit[0]} cannot change with --continue: a session keeps what it was started with")
+    refuse_with_server(
+        server,
+        plugins_dir=plugins_dir,
+        agents_dir=agents_dir,
+        record=record,
+        dry_run=dry_run,
+        approve=approve,
+    )
     message = task_with_context(task)
     if message is None or not message.strip():
         raise UsageError("no task given", hint='conductor run "what to do", or pipe the task in')
     content = message_content(message, images or [])
-    report = Report(as_json, plugins_dir)
+    report = Report(as_json, plugins_dir, server)
     limits = limits_from(max_cost, max_steps)
     if continue_id:
         return asyncio.run(_continue(continue_id, content, limits, report, dry_run=dry_run, record_dir=record))
@@ -126,31 +147,31 @@ async def start_and_drive(
     record_dir: Path | None = None,
 ) -> int:
     """Start a session and drive it until it stops. Returns: the exit code."""
-    from conductor_ai.cli.door import opened
+    from conductor_ai.cli.door import door_to
     from conductor_ai.cli.foreground import Foreground
 
-    async with opened(plugins_dir, agents_dir, record_dir) as conductor:
-        with Foreground(conductor, report) as foreground:
-            session = await conductor.start(request)
+    async with door_to(report.server, plugins_dir, agents_dir, record_dir) as door:
+        with Foreground(door, report) as foreground:
+            session = await door.start(request)
             foreground.view.line(
                 f"session {session.session_id}  {session.model}{f'  {session.agent}' if session.agent else ''}"
             )
-            for remark in _remarks_on(session.model, conductor):
+            for remark in _remarks_on(session.model, door):
                 foreground.view.line(remark)
-            work = conductor.run(session.session_id, on_event=foreground.view.event)
+            work = door.run(session.session_id, on_event=foreground.view.event)
             code = await foreground.finish(session.session_id, work)
     say_recorded(record_dir, session.session_id)
     return code
 
 
-def _remarks_on(model_id: str, conductor: Conductor) -> list[str]:
+def _remarks_on(model_id: str, door: Door) -> list[str]:
     """What a person should know of the model before its answer: that it is a script, or that it soon retires."""
     from datetime import UTC, datetime
 
     from conductor_ai.model_catalog import ModelProvider, retirement_warning
 
     remarks: list[str] = []
-    for model in conductor.models():
+    for model in door.models():
         if model.id != model_id:
             continue
         if model.provider is ModelProvider.DEMO:
@@ -169,16 +190,16 @@ async def _continue(
     dry_run: bool,
     record_dir: Path | None,
 ) -> int:
-    from conductor_ai.cli.door import opened, session_id_of
+    from conductor_ai.cli.door import door_to, session_id_of
     from conductor_ai.cli.foreground import Foreground
 
     if dry_run:
         raise UsageError("--dry-run shows a new session; it does not go with --continue")
-    async with opened(report.plugins_dir, record_dir=record_dir) as conductor:
-        session_id = await session_id_of(conductor, part)
-        with Foreground(conductor, report) as foreground:
+    async with door_to(report.server, report.plugins_dir, record_dir=record_dir) as door:
+        session_id = await session_id_of(door, part)
+        with Foreground(door, report) as foreground:
             foreground.view.line(f"session {session_id}")
-            work = conductor.continue_session(session_id, message, limits=limits, on_event=foreground.view.event)
+            work = door.continue_session(session_id, message, limits=limits, on_event=foreground.view.event)
             code = await foreground.finish(session_id, work)
     say_recorded(record_dir, session_id)
     return code

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from conductor_ai.cli.commands.export import export, replay
-from conductor_ai.cli.options import AsJSON, SessionId, Yes
+from conductor_ai.cli.options import AsJSON, Server, SessionId, Yes
 from conductor_ai.errors import UsageError
 
 if TYPE_CHECKING:
-    from conductor_ai.schemas.agent_session import AgentSession
+    from collections.abc import Sequence
+
+    from conductor_ai.cli.door import SessionView
     from conductor_ai.schemas.steps import AgentStep
     from conductor_ai.schemas.usage import Usage
 
@@ -21,15 +23,16 @@ def list_sessions(
     status: Annotated[str | None, typer.Option("--status", help="Only sessions with this status.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 100,
     as_json: AsJSON = False,
+    server: Server = None,
 ) -> int:
     """List sessions, newest first."""
     import asyncio
 
-    return asyncio.run(_list(status, limit, as_json=as_json))
+    return asyncio.run(_list(status, limit, server, as_json=as_json))
 
 
-async def _list(status: str | None, limit: int, *, as_json: bool) -> int:
-    from conductor_ai.cli.door import has_database, opened
+async def _list(status: str | None, limit: int, server: str | None, *, as_json: bool) -> int:
+    from conductor_ai.cli.door import door_to, has_database
     from conductor_ai.cli.output import note, say_json, say_table
     from conductor_ai.cli.text import money
     from conductor_ai.schemas.session import SessionStatus
@@ -37,10 +40,10 @@ async def _list(status: str | None, limit: int, *, as_json: bool) -> int:
     if status is not None and status not in set(SessionStatus):
         raise UsageError(f"unknown status {status!r}", hint=f"one of: {', '.join(SessionStatus)}")
     wanted = None if status is None else SessionStatus(status)
-    sessions: list[AgentSession] = []
-    if has_database():
-        async with opened() as conductor:
-            sessions = await conductor.sessions(status=wanted, limit=limit)
+    sessions: Sequence[SessionView] = []
+    if server is not None or has_database():
+        async with door_to(server) as door:
+            sessions = await door.sessions(status=wanted, limit=limit)
     if as_json:
         say_json([session.to_dict() for session in sessions])
         return 0
@@ -52,20 +55,20 @@ async def _list(status: str | None, limit: int, *, as_json: bool) -> int:
     return 0
 
 
-def show(session_id: SessionId, as_json: AsJSON = False) -> int:
+def show(session_id: SessionId, as_json: AsJSON = False, server: Server = None) -> int:
     """Show one session: its steps, tool calls, figures and answer."""
     import asyncio
 
-    return asyncio.run(_show(session_id, as_json=as_json))
+    return asyncio.run(_show(session_id, server, as_json=as_json))
 
 
-async def _show(part: str, *, as_json: bool) -> int:
-    from conductor_ai.cli.door import opened, session_id_of
+async def _show(part: str, server: str | None, *, as_json: bool) -> int:
+    from conductor_ai.cli.door import door_to, session_id_of
     from conductor_ai.cli.output import note, say, say_json
 
-    async with opened() as conductor:
-        session = await conductor.session(await session_id_of(conductor, part))
-        resume = _resume_line(session)
+    async with door_to(server) as door:
+        session = await door.session(await session_id_of(door, part))
+        resume = _resume_line(session, server)
     if as_json:
         say_json(session.to_dict())
         return 0
@@ -79,23 +82,23 @@ async def _show(part: str, *, as_json: bool) -> int:
     return 0
 
 
-def _resume_line(session: AgentSession) -> str | None:
+def _resume_line(session: SessionView, server: str | None) -> str | None:
     """The line that goes on with the session; None where nothing can, or where an approval comes first."""
     from conductor_ai.cli.reporting import Report
     from conductor_ai.schemas.session import SessionStatus
 
-    line = f"resume:  {Report(as_json=False).resume_line(session.session_id)}"
+    line = f"resume:  {Report(as_json=False, server=server).resume_line(session.session_id)}"
     match session.status:
         case SessionStatus.PAUSED:
             return line
         case SessionStatus.RUNNING:
-            return f"{line}  (where the process that drove it has ended)"
+            return f"{line}  (where the process that drove it has ended)" if server is None else None
         case SessionStatus.FAILED:
             return line if session.failure is not None and session.failure["resumable"] else None
     return None
 
 
-def _heading(session: AgentSession) -> list[str]:
+def _heading(session: SessionView) -> list[str]:
     from conductor_ai.cli.text import cost_text, one_line
 
     reason = f" ({session.pause_reason})" if session.pause_reason else ""
@@ -146,24 +149,24 @@ def _step_lines(step: AgentStep) -> list[str]:
     return lines
 
 
-def delete(session_id: SessionId, yes: Yes = False, as_json: AsJSON = False) -> int:
+def delete(session_id: SessionId, yes: Yes = False, as_json: AsJSON = False, server: Server = None) -> int:
     """Delete a session with its log; its audit rows stay. Asks first where it is run on a terminal."""
     import asyncio
 
-    return asyncio.run(_delete(session_id, yes=yes, as_json=as_json))
+    return asyncio.run(_delete(session_id, server, yes=yes, as_json=as_json))
 
 
-async def _delete(part: str, *, yes: bool, as_json: bool) -> int:
+async def _delete(part: str, server: str | None, *, yes: bool, as_json: bool) -> int:
     from conductor_ai.cli.asking import ask_yes_no, can_ask
-    from conductor_ai.cli.door import opened, person, session_id_of
+    from conductor_ai.cli.door import door_to, person, session_id_of
     from conductor_ai.cli.output import say, say_json
 
-    async with opened() as conductor:
-        session_id = await session_id_of(conductor, part)
+    async with door_to(server) as door:
+        session_id = await session_id_of(door, part)
         if not yes and not as_json and can_ask() and not await ask_yes_no(f"delete session {session_id} for good?"):
             say("kept")
             return 0
-        await conductor.delete(session_id, by=person())
+        await door.delete(session_id, by=person())
     if as_json:
         say_json({"session_id": session_id, "deleted": True})
     else:

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from conductor_ai.cli.options import AsJSON, PluginsDir, Yes
+from conductor_ai.cli.options import AsJSON, PluginsDir, Server, Yes, refuse_with_server
 from conductor_ai.errors import InvalidInput, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conductor_ai.errors import MissingExtra
+    from conductor_ai.sdk.base import ToolDefinition
     from conductor_ai.sdk.security.approval import ApprovalRequest
 
 
-def list_tools(as_json: AsJSON = False, plugins_dir: PluginsDir = None) -> int:
+def list_tools(as_json: AsJSON = False, plugins_dir: PluginsDir = None, server: Server = None) -> int:
     """List tools: what they do, what repeating a call means, and whether they need approval.
 
     A tool that lacks its extra is listed as unavailable, with the line that installs it.
     """
-    from conductor_ai.cli.door import loaded_tools
     from conductor_ai.cli.output import say_json, say_table
 
-    registry, _ = loaded_tools(plugins_dir)
-    definitions = registry.definitions
+    refuse_with_server(server, plugins_dir=plugins_dir)
+    definitions, unavailable = _known(plugins_dir, server)
     if as_json:
         say_json([definition.model_dump(mode="json") for definition in definitions])
         return 0
-    rows = [(name, "unavailable", "-", f"{lacking}: {lacking.hint}") for name, lacking in registry.unavailable.items()]
+    rows = [(name, "unavailable", "-", f"{lacking}: {lacking.hint}") for name, lacking in unavailable.items()]
     rows += [(d.name, d.effect, "yes" if d.requires_approval else "no", d.description) for d in definitions]
     say_table(("tool", "effect", "approval", "what it does"), rows, shorten=("what it does",))
     return 0
+
+
+def _known(plugins_dir: Path | None, server: str | None) -> tuple[Sequence[ToolDefinition], Mapping[str, MissingExtra]]:
+    """The tools, and what lacks something here; a server says only what it can run."""
+    import asyncio
+
+    from conductor_ai.cli.door import loaded_tools
+
+    if server is None:
+        registry, _ = loaded_tools(plugins_dir)
+        return registry.definitions, registry.unavailable
+    from conductor_ai.cli.remote import tools_of
+
+    return asyncio.run(tools_of(server)), {}
 
 
 def call(
