@@ -1,0 +1,1 @@
+-- The SQLite twin of ../006_row_level_security.sql: SQLite has no roles, and a file belongs to one operator.
