@@ -27,6 +27,7 @@ class Served:
 async def served(settings: Settings) -> AsyncIterator[Served]:
     """Requests wait in the socket's queue until the app has started."""
     listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as `conductor serve` does
     port = listening.getsockname()[1]
     async with open_service(settings) as service:
         app = create_app(settings, service=service)

@@ -33,6 +33,8 @@ async def decide(
             raise ApprovalAlreadyDecided(f"approval {approval_id} was already {approval.status}{who}")
         log = await states.open(approval.session_id, org_id)
         if log.state.status is not SessionStatus.WAITING_APPROVAL:
+            if (await states.store.approval(approval_id, org_id)).status is not ApprovalStatus.PENDING:
+                continue  # another decision was stored in between
             raise ApprovalVoid(f"approval {approval_id} is void: its session is {log.state.status}")
         changed = _stored_hash(approval) != approval.arguments_hash
         payload: ApprovalDecidedPayload = {

@@ -195,7 +195,10 @@ def _bound(host: str, port: int) -> socket:
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        # What it accepts inherits this; asyncio sets it only where the socket says that it is TCP, which these do not.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except (OSError, UnicodeError) as exc:
         if isinstance(exc, OSError) and (exc.errno or 0) > 0:
             raise
