@@ -113,6 +113,10 @@ class FaultProxy:
 
     async def _refuse(self) -> int:
         if self._server is not None:
+            # What was accepted is attached first: on Python 3.11 a server that was closed before leaks it.
+            for listening in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+            await asyncio.sleep(0)
             self._server.close()
             self._server = None
         return await self._cut(reset=True)
