@@ -203,7 +203,8 @@ async def test_a_reader_that_takes_nothing_costs_no_memory() -> None:
 
     async def items() -> AsyncGenerator[dict[str, Any]]:
         nonlocal made
-        for made in range(1, 5001):
+        for number in range(1, 5001):
+            made = number
             yield {"type": "model.delta", "payload": {"text": "x" * 1000}}
 
     blocked = asyncio.Event()
