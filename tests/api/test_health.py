@@ -146,7 +146,7 @@ def test_plain_uvicorn_serves_it_and_stops_with_a_stream_open(tmp_path: Path) ->
             with urlopen(f"{url}/agents/{session_id}/events", timeout=30) as stream:
                 assert b"event: approval.requested\n" in iter(stream.readline, b"")
                 server.send_signal(signal.SIGTERM)
-                stream.read()
+                assert b":\n" not in iter(stream.readline, b""), "it went on until the next sign of life"
             server.wait(timeout=30)
         finally:
             server.kill()

@@ -291,6 +291,15 @@ async def test_a_decision_is_made_once_and_lets_the_session_go_on(desk: Desk) ->
     assert (await desk.types(service, session.session_id)).count("approval.decided") == 1
 
 
+async def test_who_has_decided_last_finds_the_session_waiting_no_more(desk: Desk) -> None:
+    service, session, approval_id = await waiting(desk)
+
+    await service.decide(approval_id, "approved", caller=CALLER)
+
+    assert (await service.session(session.session_id, caller=CALLER))["status"] != "waiting_approval"
+    assert await desk.stopped(service, session.session_id) == "completed"
+
+
 async def test_a_key_does_not_approve_what_it_has_asked_for(desk: Desk) -> None:
     requester = with_key("aaaaaaaa", Scope.RUN, Scope.APPROVE)
     service, session, approval_id = await waiting(desk, requester)

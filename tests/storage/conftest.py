@@ -27,7 +27,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-@pytest.fixture(params=["sqlite", "postgres", "pgbouncer"])
+@pytest.fixture(params=["sqlite", "postgres", pytest.param("pgbouncer", marks=pytest.mark.slow)])
 def store_url(request: pytest.FixtureRequest) -> str | None:
     """Where the store of this test is: the address of a database that is migrated; None: SQLite in `home`."""
     if request.param == "sqlite":

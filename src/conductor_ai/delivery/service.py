@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Literal, TypeVar
@@ -23,7 +24,9 @@ from conductor_ai.errors import (
     InvalidTransition,
     LimitReached,
     SessionBusy,
+    SessionError,
     StorageError,
+    UsageError,
 )
 from conductor_ai.observability.redaction import Redactor
 from conductor_ai.schemas.agent_session import AgentSession
@@ -35,6 +38,7 @@ from conductor_ai.storage.base import EVERY_SESSION, Cursor, HotState, Idempoten
 
 T = TypeVar("T")
 WhenRunning = Literal["reject", "enqueue"]
+_logger = logging.getLogger(__name__)
 _RUNS = frozenset({SessionStatus.QUEUED, SessionStatus.RUNNING})
 _PING_S = 5.0
 
@@ -316,8 +320,22 @@ class Service:
             approval = await self.store.approval(approval_id, org_id)
             self.engine.wake(org_id, approval.session_id)  # it asks anew, with the true arguments
             raise
-        self.engine.wake(org_id, decided.session_id)
+        await self._go_on(org_id, decided.session_id)
         return decided
+
+    async def _go_on(self, org_id: str, session_id: str) -> None:
+        """Let a session that nothing is undecided of run on before its decider hears of it: who looks then must not
+        find it waiting still. What cannot be done here is left to the engine."""
+        try:
+            if not await self.store.approvals(org_id, status=ApprovalStatus.PENDING, session_id=session_id, limit=1):
+                await self.engine.settled(org_id, session_id)
+                session = await self.conductor.reopen(session_id, org_id=org_id)
+                if session.status is SessionStatus.RUNNING:
+                    self.engine.start(org_id, session_id)
+                    return
+        except (SessionError, UsageError, StorageError) as exc:
+            _logger.debug("session %s does not run on at once: %s", session_id, exc)
+        self.engine.wake(org_id, session_id)
 
     async def _require_another_key(self, approval_id: str, caller: Caller) -> None:
         """Raises: Forbidden, ApprovalNotFound."""
