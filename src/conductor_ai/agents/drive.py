@@ -303,6 +303,8 @@ class Drive:
     async def _answered(self, response: ModelResponse) -> StepResult:
         """The model asked for no tool: an answer, unless it was cut or refused."""
         log = self.log
+        if self._asked_to_end():  # between the answer's last byte and here: what was accepted comes first
+            return await self.finish_cancel()
         if response.stop_reason is StopReason.PAUSE_TURN:  # the provider wants its turn back to go on with it
             await log.durable()
             return StepResult(log.state, StepType.TOOL_CALL)
