@@ -13,7 +13,7 @@
     │   ├── MalformedReply, TruncatedReply
     │   └── AnswerRefused, AnswerCut, AnswerInvalid
     ├── SessionError
-    │   ├── SessionNotFound, SessionBusy, OwnershipLost
+    │   ├── SessionNotFound, SessionBusy, OwnershipLost, CancelRequested
     │   ├── InvalidTransition
     │   └── IdempotencyKeyUsed ── IdempotencyConflict
     ├── AccessError           the caller may not do this here
@@ -265,6 +265,12 @@ class OwnershipLost(SessionError):
     """Somebody else took the session over; this writer must leave quietly and write nothing more."""
 
     code = "ownership_lost"
+
+
+class CancelRequested(SessionError):
+    """Somebody was told that the session is being cancelled, so it cannot end otherwise; nothing was stored."""
+
+    code = "cancel_requested"
 
 
 class InvalidTransition(SessionError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from copy import deepcopy
 from decimal import Decimal
 
 import pytest
@@ -11,13 +12,14 @@ import pytest
 from conductor_ai.errors import (
     ApprovalAlreadyDecided,
     ApprovalNotFound,
+    CancelRequested,
     OwnershipLost,
     SessionNotFound,
     StorageError,
     StoreUnavailable,
 )
 from conductor_ai.schemas.approvals import ApprovalStatus
-from conductor_ai.schemas.audit import AuditEntry
+from conductor_ai.schemas.audit import AuditEntry, first_break
 from conductor_ai.schemas.events import EventType
 from conductor_ai.schemas.ids import new_id, utc_now
 from conductor_ai.schemas.session import SessionStatus
@@ -184,6 +186,40 @@ async def test_a_request_to_cancel_ends_with_the_session(store: SessionStore) ->
     assert await store.append(log.next(status=SessionStatus.CANCELLED)) is True
     await store.request_cancel(log.session_id, ORG)  # too late: there is nothing to stop
     assert await store.append(log.next()) is False
+
+
+@pytest.mark.parametrize("status", [SessionStatus.COMPLETED, SessionStatus.FAILED])
+async def test_a_session_that_is_being_cancelled_ends_in_no_other_way(
+    store: SessionStore, open_store: OpenStore, status: SessionStatus
+) -> None:
+    log, other = SessionLog(), SessionLog()
+    await asyncio.gather(store.append(log.next()), store.append(other.next()))
+    await (await open_store()).request_cancel(log.session_id, ORG)
+
+    before = deepcopy(log)
+    ended = await asyncio.gather(
+        store.append(log.next(status=status)), store.append(other.next(status=status)), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in ended] == [CancelRequested, bool]
+    assert (await store.session(log.session_id, ORG)).status is SessionStatus.RUNNING
+    assert await store.append(before.next(status=SessionStatus.CANCELLED)) is True  # its owner still is
+
+    record = await store.session(log.session_id, ORG)
+    assert (record.status, record.last_seq) == (SessionStatus.CANCELLED, 4)
+    rows, head = await store.audit_rows(ORG, log.session_id)
+    assert first_break(rows, head) is None
+
+
+async def test_an_end_behind_an_append_on_its_way_is_refused_alone(store: SessionStore) -> None:
+    log = SessionLog()
+    await store.append(log.next())
+    await store.request_cancel(log.session_id, ORG)
+
+    store.append_later(log.next())
+    with pytest.raises(CancelRequested):
+        await store.append(log.next(status=SessionStatus.COMPLETED))
+
+    assert (await store.session(log.session_id, ORG)).last_seq == 4
 
 
 async def test_sessions_are_listed_newest_first_within_the_org(store: SessionStore) -> None:

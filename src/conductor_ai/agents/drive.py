@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -25,7 +26,7 @@ from conductor_ai.agents.session_state import OpenCall
 from conductor_ai.agents.step_result import StepResult
 from conductor_ai.agents.tool_calls import Toolset, completed
 from conductor_ai.agents.triage import triage
-from conductor_ai.errors import BudgetSpent, PromptTooLong, ProviderError, SignatureRefused
+from conductor_ai.errors import BudgetSpent, CancelRequested, PromptTooLong, ProviderError, SignatureRefused
 from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.observability.audit import SessionSink
 from conductor_ai.providers.retries import RetryBudget
@@ -121,11 +122,12 @@ class Drive:
         """
         self._stepping = True
         try:
-            result = await self._step_or_stop()
-            # Somebody may have asked for its end while it came to wait or to pause.
-            if self.log.cancel_requested and self.log.state.status not in ENDED:
-                return await self.finish_cancel()
-            return result
+            # Somebody may ask for its end while it comes to wait or to pause, or is about to end otherwise.
+            with suppress(CancelRequested):
+                result = await self._step_or_stop()
+                if not self.log.cancel_requested or self.log.state.status in ENDED:
+                    return result
+            return await self.finish_cancel()
         finally:
             self._stepping = False
 

@@ -12,6 +12,7 @@ from conductor_ai.agents import recording
 from conductor_ai.agents.org_money import OrgMoney
 from conductor_ai.agents.prompt import EncodeTurn
 from conductor_ai.agents.session_state import NO_MODEL, SessionConfig, SessionState
+from conductor_ai.errors import CancelRequested
 from conductor_ai.observability.redaction import Redactor
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.approvals import ApprovalRecord
@@ -142,11 +143,27 @@ class SessionLog:
             self._manager.store.append_later(append)
 
     async def durable(self) -> None:
-        """Commit, and return once it is stored. Raises: OwnershipLost, StorageError."""
+        """Commit, and return once it is stored.
+
+        Raises: OwnershipLost, StorageError; CancelRequested where the session cannot end as it was about to: all but
+            that end is staged again then.
+        """
         append = self._take()
-        if await self._manager.store.append(append):
-            self.cancel_requested = True
+        try:
+            self.cancel_requested |= await self._manager.store.append(append)
+        except CancelRequested:
+            await self._take_back(append)
+            raise
         self._tell(append.events)
+
+    async def _take_back(self, append: Append) -> None:
+        """Go back to before an append that was refused, and stage it anew without its last event."""
+        before = await self._manager.open(self.session_id, self.state.config.org_id)
+        self.state, self._chain, self.cancel_requested = before.state, before._chain, True
+        self._committed_seq = self._staged_seq = before._committed_seq
+        self._kept = None  # it has what was not stored
+        for row in append.events[:-1]:
+            self.stage(EventType(row.type), json_text.loads(row.payload))
 
     def _take(self) -> Append:
         """What is staged, as one append."""

@@ -42,6 +42,8 @@ _ALLOWED: dict[SessionStatus, frozenset[SessionStatus]] = {
     S.CANCELLED: frozenset({S.RUNNING}),
 }
 ENDED = frozenset({S.COMPLETED, S.FAILED, S.CANCELLED})
+OVERRULED_BY_CANCEL = frozenset({S.COMPLETED, S.FAILED})
+"""Ends that are not stored any more once somebody was told that the session is being cancelled."""
 del S
 
 

@@ -165,6 +165,7 @@ class SessionStore(Protocol):
 
         The future resolves once it is durable, with True where somebody has asked for the session's cancellation.
         It raises OwnershipLost where the fence no longer holds, or a message that it delivers is no longer queued;
+        CancelRequested where it ends the session otherwise than by that cancellation, and may be mended then;
         IdempotencyKeyUsed where its org has used the key already, whatever the fence; StorageError where it could not
         be stored, StoreUnavailable after `close`.
         """

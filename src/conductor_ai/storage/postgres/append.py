@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from conductor_ai.errors import (
     ApprovalAlreadyDecided,
     ApprovalNotFound,
+    CancelRequested,
     ConductorError,
     IdempotencyKeyUsed,
     OwnershipLost,
@@ -19,7 +20,7 @@ from conductor_ai.errors import (
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.schemas.audit import ToolExecutionRow
-from conductor_ai.schemas.session import ENDED
+from conductor_ai.schemas.session import ENDED, OVERRULED_BY_CANCEL
 from conductor_ai.storage.base import Append, ApprovalDecision, ModelCallRow
 from conductor_ai.storage.postgres.append_sql import PROJECTION, TABLES
 from conductor_ai.storage.postgres.link import Row
@@ -65,7 +66,8 @@ class Group:
     def takes(self, append: Append) -> bool:
         """Whether `append` goes on where the group ends. One that may be refused for reasons of its own does not."""
         last = self.handed[-1].append
-        return append.last_seq == self.end and append.owner_epoch == last.owner_epoch and not _conditional(append)
+        follows = append.last_seq == self.end and append.owner_epoch == last.owner_epoch
+        return follows and not _conditional(append) and last.projection.status not in OVERRULED_BY_CANCEL
 
     def add(self, handed: Handed) -> None:
         self.handed.append(handed)
@@ -170,6 +172,9 @@ def fenced_off(append: Append, fence: Fence | None, broken: StorageError | None)
         return OwnershipLost(f"session {session_id} exists already")
     if fence is None:
         return OwnershipLost(f"session {session_id} is no longer there")
+    in_place = (append.owner_epoch, append.last_seq) == (fence.owner_epoch, fence.last_seq)
+    if in_place and fence.cancel_requested and append.projection.status in OVERRULED_BY_CANCEL:
+        return CancelRequested(f"session {session_id} is being cancelled")
     if append.owner_epoch != fence.owner_epoch or append.last_seq <= fence.last_seq:
         return OwnershipLost(f"session {session_id} has another owner")
     message = str(broken) if broken else f"an earlier append of session {session_id} was not stored"
@@ -190,7 +195,8 @@ def execution_values(row: ToolExecutionRow) -> _Values:
 
 
 def _conditional(append: Append) -> bool:
-    return bool(append.created or append.idempotency or append.approvals_decided or append.delivered)
+    asks = append.created or append.idempotency or append.approvals_decided or append.delivered
+    return bool(asks) or append.projection.status in OVERRULED_BY_CANCEL
 
 
 def _refused(what: str, session_id: str, first: str, second: str | None) -> ConductorError:

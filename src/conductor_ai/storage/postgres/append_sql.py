@@ -12,7 +12,7 @@ from functools import cache
 
 from conductor_ai.schemas.approvals import ApprovalStatus
 from conductor_ai.schemas.audit import AuditRow, ToolExecutionRow
-from conductor_ai.schemas.session import ENDED, SessionStatus
+from conductor_ai.schemas.session import ENDED, OVERRULED_BY_CANCEL, SessionStatus
 from conductor_ai.storage.base import EventRow, ModelCallRow
 from conductor_ai.storage.rows import APPROVAL_COLUMNS
 
@@ -103,14 +103,17 @@ def _change(*, ending: bool, where: str) -> str:
     columns = ", ".join(f"{name} = r.{name}" for name in PROJECTION)
     driven = ", ".join(f"'{status.value}'" for status in sorted(DRIVEN))
     ended = ", ".join(f"'{status.value}'" for status in sorted(ENDED))
-    # A session that ends has answered its request to be cancelled, but whoever ends it learns of the request.
+    overruled = ", ".join(f"'{status.value}'" for status in sorted(OVERRULED_BY_CANCEL))
+    # A session that is cancelled has answered its request, but whoever ends it learns of the request.
     cleared = f", cancel_requested_at = CASE WHEN r.status IN ({ended}) THEN NULL ELSE s.cancel_requested_at END"
+    unless_cancelled = f" AND (s.cancel_requested_at IS NULL OR r.status NOT IN ({overruled}))"
     before = " JOIN sessions AS b ON b.session_id = r.session_id"
     rows = recordset("changed", ("session_id", "owner_epoch", "fence_seq", *PROJECTION))
     return (
         f"UPDATE sessions AS s SET {columns}, owner = CASE WHEN r.status IN ({driven}) THEN %(worker)s::text END"
         f"{cleared if ending else ''} FROM {rows}{before if ending else ''}"
         " WHERE s.session_id = r.session_id AND s.owner_epoch = r.owner_epoch AND s.last_seq = r.fence_seq"
+        f"{unless_cancelled if ending else ''}"
         f" AND {where} RETURNING s.session_id, {'b' if ending else 's'}.cancel_requested_at IS NOT NULL AS cancel"
     )
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import psycopg
 from psycopg.errors import UniqueViolation
 
-from conductor_ai.errors import ConductorError, StorageError, StoreUnavailable
+from conductor_ai.errors import CancelRequested, ConductorError, StorageError, StoreUnavailable
 from conductor_ai.storage.base import Append
 from conductor_ai.storage.postgres.address import Address
 from conductor_ai.storage.postgres.append import Answers, Fence, Group, Handed, fenced_off, parameters, take
@@ -158,9 +158,11 @@ class Writer:
                 _settle(handed.future, cancel_requested)
         for handed, reason, fence in batch.refused:
             broken = self._broken.get(handed.append.session_id)
-            if self.owned.get(handed.append.session_id) == handed.append.owner_epoch:
+            error = reason or fenced_off(handed.append, fence, broken)
+            is_owner = self.owned.get(handed.append.session_id) == handed.append.owner_epoch
+            if is_owner and not isinstance(error, CancelRequested):  # its owner still has to cancel it
                 del self.owned[handed.append.session_id]
-            _settle(handed.future, reason or fenced_off(handed.append, fence, broken))
+            _settle(handed.future, error)
 
     def _fail(self, group: Group, error: StorageError) -> None:
         self._broken[group.session_id] = error

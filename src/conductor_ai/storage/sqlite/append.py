@@ -19,6 +19,7 @@ from typing import Any
 from conductor_ai.errors import (
     ApprovalAlreadyDecided,
     ApprovalNotFound,
+    CancelRequested,
     ConductorError,
     OwnershipLost,
     StorageError,
@@ -27,7 +28,7 @@ from conductor_ai.errors import (
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.approvals import ApprovalStatus
 from conductor_ai.schemas.audit import AuditRow, ToolExecutionRow
-from conductor_ai.schemas.session import ENDED
+from conductor_ai.schemas.session import ENDED, OVERRULED_BY_CANCEL
 from conductor_ai.storage.base import Append, ApprovalDecision, EventRow, ModelCallRow
 from conductor_ai.storage.rows import APPROVAL_COLUMNS, approval_status, approval_values, storable
 from conductor_ai.storage.sqlite import requests
@@ -143,6 +144,17 @@ def _fences(connection: sqlite3.Connection, session_ids: set[str]) -> dict[str, 
 def _refusal(
     connection: sqlite3.Connection, append: Append, fence: _Fence | None, broken: dict[str, StorageError]
 ) -> ConductorError | None:
+    refusal = _fenced_off(append, fence, broken) or _out_of_order(append)
+    if refusal is not None:
+        return refusal
+    if append.delivered and not requests.all_queued(connection, append.session_id, append.delivered):
+        return OwnershipLost(f"a queued message of session {append.session_id} was taken by somebody else")
+    if append.approvals_decided:
+        return _decision_refusal(connection, append)
+    return None
+
+
+def _fenced_off(append: Append, fence: _Fence | None, broken: dict[str, StorageError]) -> ConductorError | None:
     session_id = append.session_id
     if append.created is not None:
         if fence is not None or append.last_seq != 0 or append.owner_epoch != 1:
@@ -155,15 +167,17 @@ def _refusal(
         cause = broken.get(session_id)
         message = str(cause) if cause else f"an earlier append of session {session_id} was not stored"
         return type(cause or StorageError(""))(message, hint=cause.hint if cause else None)
+    elif fence.cancel_requested and append.projection.status in OVERRULED_BY_CANCEL:
+        return CancelRequested(f"session {session_id} is being cancelled")
+    return None
+
+
+def _out_of_order(append: Append) -> StorageError | None:
     seq = append.last_seq
     for event in append.events:
         seq += 1
-        if event.seq != seq or event.session_id != session_id:
-            return StorageError(f"event {event.seq} does not continue session {session_id} at {seq}")
-    if append.delivered and not requests.all_queued(connection, session_id, append.delivered):
-        return OwnershipLost(f"a queued message of session {session_id} was taken by somebody else")
-    if append.approvals_decided:
-        return _decision_refusal(connection, append)
+        if event.seq != seq or event.session_id != append.session_id:
+            return StorageError(f"event {event.seq} does not continue session {append.session_id} at {seq}")
     return None
 
 
