@@ -1,9 +1,10 @@
-"""What a test may ask for: Postgres, Redis, PgBouncer, and a proxy that breaks the way to them.
+"""What a test may ask for: Postgres, Redis, PgBouncer, a proxy that breaks the way to them, and a container engine.
 
 A server starts when the first test asks for it, and ends with the run, also where the run is killed. A run without such
 a test starts none. `$DATABASE_URL` and `$REDIS_URL`, as they are when the run begins, replace Postgres and Redis: the
 role of the first makes a database for each test and drops it, the database of the second must be empty and is emptied.
-A server that cannot be had fails its tests; only PgBouncer may be missing, and the closing lines of the run say so.
+A server that cannot be had fails its tests; only PgBouncer and the container engine may be missing, and the closing
+lines of the run say so. `$DOCKER_HOST` and `$CONDUCTOR_SANDBOX_IMAGE` together replace Podman as the engine.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from tests.services.processes import RunFolder, ServiceFailed
 
 if TYPE_CHECKING:  # these load drivers, which only the tests that need them pay for
     from tests.services.pgbouncer import PgBouncer
+    from tests.services.podman import ContainerEngine
     from tests.services.postgres import PostgresServer
     from tests.services.redis import RedisServer
 
 _RUN = pytest.StashKey[RunFolder]()
 _OUTSIDE = pytest.StashKey[dict[str, str]]()
+_REPLACING = ("DATABASE_URL", "REDIS_URL", "DOCKER_HOST", "CONDUCTOR_SANDBOX_IMAGE", "CONDUCTOR_TESTS_SANDBOX")
 _FROM_LEADER = "services_folder"
 NO_PGBOUNCER = "CONDUCTOR_TESTS_WITHOUT_PGBOUNCER"
 """Variable with the reason why continuous integration runs without PgBouncer."""
@@ -36,7 +39,7 @@ NO_PGBOUNCER = "CONDUCTOR_TESTS_WITHOUT_PGBOUNCER"
 
 def pytest_configure(config: pytest.Config) -> None:
     # Now, as each test forgets the settings of the person who runs it.
-    config.stash[_OUTSIDE] = {name: os.environ.get(name, "").strip() for name in ("DATABASE_URL", "REDIS_URL")}
+    config.stash[_OUTSIDE] = {name: os.environ.get(name, "").strip() for name in _REPLACING}
     config.pluginmanager.register(report.ServiceReport(), "service-report")
 
 
@@ -184,6 +187,41 @@ def _own_redis(run_folder: RunFolder) -> RedisServer:
 
     with _failing_in_one_line():
         return redis.own(run_folder.path / f"redis-{secrets.token_hex(4)}")
+
+
+@pytest.fixture(scope="session")
+def image_store(request: pytest.FixtureRequest) -> str:
+    """The folder that `scripts/sandbox-image` filled; empty where there is none."""
+    return request.config.stash[_OUTSIDE]["CONDUCTOR_TESTS_SANDBOX"]
+
+
+@pytest.fixture(scope="session")
+def container_engine(request: pytest.FixtureRequest, run_folder: RunFolder, image_store: str) -> ContainerEngine | str:
+    """The container engine of this run, or the reason why there is none. Tests ask for `docker_engine`."""
+    from tests.services import podman
+
+    outside = request.config.stash[_OUTSIDE]
+    if outside["DOCKER_HOST"] and outside["CONDUCTOR_SANDBOX_IMAGE"]:
+        return podman.outside(outside["DOCKER_HOST"], outside["CONDUCTOR_SANDBOX_IMAGE"])
+    try:
+        return podman.shared(run_folder, image_store)
+    except ServiceFailed as exc:
+        return " ".join(str(exc).split())
+
+
+@pytest.fixture
+def docker_engine(
+    request: pytest.FixtureRequest, container_engine: ContainerEngine | str, monkeypatch: pytest.MonkeyPatch
+) -> ContainerEngine:
+    """An engine that the environment of this test names. Skipped where there is none, which the closing lines tell."""
+    if isinstance(container_engine, str):
+        reason = f"no container engine: {container_engine}"
+        report.missed(request, reason)
+        pytest.skip(reason)
+    report.used(request, container_engine.name)
+    monkeypatch.setenv("DOCKER_HOST", container_engine.url)
+    monkeypatch.setenv("CONDUCTOR_SANDBOX_IMAGE", container_engine.image)
+    return container_engine
 
 
 @pytest.fixture
