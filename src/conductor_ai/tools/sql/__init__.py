@@ -1,0 +1,1 @@
+"""SQL from a model: what it may say (`policy`, `validate`), and how it is run."""
