@@ -64,6 +64,7 @@ def test_options_replace_what_the_function_says_of_itself() -> None:
         category=ToolCategory.COMMUNICATION,
         effect="idempotent",
         requires_approval=True,
+        requires_approval_after_untrusted=True,
         timeout_s=5,
         untrusted_output=True,
     )
@@ -75,6 +76,7 @@ def test_options_replace_what_the_function_says_of_itself() -> None:
         "description": "Say hello.",
         "category": "communication",
         "requires_approval": True,
+        "requires_approval_after_untrusted": True,
         "timeout_s": 5.0,
         "effect": "idempotent",
         "untrusted_output": True,

@@ -45,7 +45,8 @@ class ToolDefinition(BaseModel):
     `name` is limited to what every provider accepts. `description` is what the model chooses by. `parameters` is the
     JSON schema of the arguments, an object; arguments are checked against it before `run`. `timeout_s` is at most 7
     days, None takes the session's limit. `untrusted_output` marks text that comes from outside (web pages, mail): it
-    may try to give orders. An unknown field is refused, so that a mistyped `requires_approval` cannot go unnoticed.
+    may try to give orders. `requires_approval_after_untrusted` asks a person once the session has read such text from
+    another tool. An unknown field is refused, so that a mistyped `requires_approval` cannot go unnoticed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +56,7 @@ class ToolDefinition(BaseModel):
     category: ToolCategory
     parameters: Annotated[dict[str, Any], AfterValidator(_object_schema)]
     requires_approval: bool = False
+    requires_approval_after_untrusted: bool = False
     timeout_s: float | None = Field(default=None, gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)
     effect: ToolEffect = "once"
     untrusted_output: bool = False

@@ -29,6 +29,7 @@ class ToolOptions(TypedDict, total=False):
     description: str
     category: ToolCategory
     requires_approval: bool
+    requires_approval_after_untrusted: bool
     timeout_s: float | None
     effect: ToolEffect
     untrusted_output: bool
