@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from conductor_ai.providers.scripted import Line, Moment, Reply
+from conductor_ai.wiring.demo_full import full_demo_script, is_full_demo
 
 DEMO_TASK = "Which three dealers in California have the most cars in stock? Save them as the shortlist west-coast."
 DEMO_TOOLS = ("find_dealers", "dealer_details", "save_shortlist")
@@ -16,6 +17,8 @@ DEMO_TOOLS = ("find_dealers", "dealer_details", "save_shortlist")
 
 def demo_script(moment: Moment) -> Line:
     """The next line; whatever was asked, it does the one thing it can and says that it is a script."""
+    if is_full_demo(moment.prompt):
+        return full_demo_script(moment)
     if moment.turn == 0:
         return Line("Let me see who is there.", (("find_dealers", {"state": "CA"}),))
     failed = [reply for reply in moment.replies if reply.is_error]
