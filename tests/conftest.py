@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from conductor_ai.settings import Settings
+from conductor_ai.tools.sandbox.bubblewrap import BubblewrapBackend
+from tests.services import report
 
 # Postgres, Redis, PgBouncer and the fault proxy, and the lines at the end that tell which of them ran.
 pytest_plugins = ["tests.services.fixtures"]
@@ -53,3 +56,15 @@ def logging_as_before() -> Iterator[None]:
     yield
     root.handlers[:], root.level = handlers, level
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def bubblewrap_works(request: pytest.FixtureRequest) -> None:
+    """For a test that runs code: without bubblewrap it is skipped, which the closing lines tell, but never in CI."""
+    reason = BubblewrapBackend().missing()
+    if reason is not None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}: .ci/run sees to it", pytrace=False)
+        report.missed(request, reason)
+        pytest.skip(reason)
+    report.used(request, "bubblewrap sandbox")

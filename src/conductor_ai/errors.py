@@ -3,7 +3,7 @@
     ConductorError
     ├── UsageError            the caller asked for something that cannot be: mend the request
     │   ├── UnknownModel, ModelForbidden, MissingKey, UnpricedModel
-    │   ├── UnknownTool, MissingExtra
+    │   ├── UnknownTool, MissingExtra, ToolUnavailable
     │   └── InvalidInput
     ├── ProviderError         the model's service did not give an answer
     │   ├── KeyRefused, OutOfCredit
@@ -13,7 +13,7 @@
     │   ├── MalformedReply, TruncatedReply
     │   └── AnswerRefused, AnswerCut, AnswerInvalid
     ├── SessionError
-    │   ├── SessionNotFound, SessionBusy, OwnershipLost, CancelRequested
+    │   ├── SessionNotFound, FileNotStored, SessionBusy, OwnershipLost, CancelRequested
     │   ├── InvalidTransition
     │   └── IdempotencyKeyUsed ── IdempotencyConflict
     ├── AccessError           the caller may not do this here
@@ -100,6 +100,12 @@ class MissingExtra(UsageError):
     """A feature needs an optional dependency; the hint is the exact install command."""
 
     code = "missing_extra"
+
+
+class ToolUnavailable(UsageError):
+    """A tool of ours cannot work on this machine; the hint is the line that mends it."""
+
+    code = "tool_unavailable"
 
 
 class ProviderError(ConductorError):
@@ -248,6 +254,12 @@ class SessionError(ConductorError):
 
 class SessionNotFound(SessionError):
     code = "session_not_found"
+
+
+class FileNotStored(SessionError):
+    """The session has no file of that name."""
+
+    code = "file_not_found"
 
 
 class SessionBusy(SessionError):

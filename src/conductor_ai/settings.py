@@ -86,6 +86,22 @@ class Settings(BaseSettings):
     conductor_retention_days: int | None = Field(
         default=None, ge=1, description="days after which sessions that stopped are deleted; empty keeps them"
     )
+    conductor_sandbox: Literal["auto", "bubblewrap", "docker"] = Field(
+        default="auto", description="where code_run runs code: bubblewrap, docker, or auto for the first that works"
+    )
+    conductor_sandbox_level: Literal["namespaces", "kernel"] = Field(
+        default="namespaces", description="weakest isolation that code_run accepts; kernel needs gVisor under docker"
+    )
+    conductor_sandbox_image: str | None = Field(
+        default=None, description="image for the docker sandbox, pinned: name@sha256:... or an image id"
+    )
+    conductor_sql_url: SecretStr | None = Field(
+        default=None,
+        description="database that sql_query reads: postgresql://role:password@host/name, or sqlite:///file",
+    )
+    conductor_sql_tables: str = Field(
+        default="", description="tables, separated by commas, that sql_query may read, such as sales.orders"
+    )
     redis_url: SecretStr | None = Field(default=None, description="Redis for hot state, such as redis://localhost:6379")
     supabase_url: str | None = Field(default=None, description="Supabase project that audit rows are copied to")
     supabase_service_key: SecretStr | None = Field(default=None, description="service key for that project")
@@ -157,6 +173,14 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://")
         return value
 
+    @field_validator("conductor_sql_url")
+    @classmethod
+    def _queried_database(cls, value: SecretStr | None) -> SecretStr | None:
+        schemes = ("postgres", "postgresql", "sqlite")
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in schemes:
+            raise ValueError("must begin with postgresql:// or sqlite:///")
+        return value
+
     @field_validator("conductor_home", "conductor_plugins_dir", "conductor_agents_dir")
     @classmethod
     def _expanded(cls, value: Path) -> Path:
@@ -172,6 +196,9 @@ class Settings(BaseSettings):
         """Where a user's own models are, if there are any; pass it to `Catalog.load`."""
         return self.conductor_home / MODELS_FILE
 
+    def _database_urls(self) -> tuple[SecretStr | None, ...]:
+        return self.database_url, self.supabase_db_url, self.conductor_sql_url
+
     def is_set(self, variable: str) -> bool:
         """Whether the environment or `.env` gave this variable a value."""
         return variable.lower() in self.model_fields_set
@@ -182,7 +209,7 @@ class Settings(BaseSettings):
         for _, value in self:
             if value is None or not isinstance(value, SecretStr):
                 continue
-            if value in (self.redis_url, self.database_url, self.supabase_db_url):  # of these only the password is one
+            if value in (self.redis_url, *self._database_urls()):  # of these only the password is one
                 parts = urlsplit(value.get_secret_value())
                 password = parts.password or ""
                 found |= {password, unquote(password), *parse_qs(parts.query).get("password", ())}

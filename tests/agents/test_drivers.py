@@ -99,7 +99,7 @@ async def test_a_cancel_from_elsewhere_ends_a_session_that_came_to_wait(bench: B
     running = asyncio.create_task(conductor.run(session.session_id))
     async with fail_after(5):
         await gate.entered.wait()
-        await bench.runtime.store.request_cancel(session.session_id, "default")
+        await bench.runtime.store.request_cancel(session.session_id, "default", "ann")
         gate.open.set()
         ended = await running
 
@@ -272,7 +272,7 @@ async def test_instructions_are_the_same_before_and_after_a_resume(bench: Bench)
 async def test_live_items_reach_whoever_watches(bench: Bench) -> None:
     conductor = await conductor_of(bench, [call("look"), say("Done.")], Tool("look", answering(1)))
     session = await conductor.start(StartRequest(messages=TASK))
-    items = conductor.live(session.session_id)
+    items = bench.runtime.states.hot.subscribe(session.session_id)
 
     await conductor.run(session.session_id)
 

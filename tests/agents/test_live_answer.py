@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conductor_ai.agents.live_answer import LiveAnswer
+from conductor_ai.agents.live_answer import LiveAnswer, joined
 from conductor_ai.observability.redaction import REDACTED, Redactor
 from conductor_ai.providers.scripted import call, say
 from conductor_ai.schemas.credentials import forms_of
@@ -192,3 +192,32 @@ def test_a_secret_that_becomes_known_is_hidden_from_then_on() -> None:
     live.take(TextDelta(SECRET[4:]))
     live.end()
     assert text_of(told) == f"x{SECRET[:4]} {REDACTED} {REDACTED}"
+
+
+def test_pieces_that_were_kept_come_as_few_and_say_the_same() -> None:
+    counts = [UsageUpdate(Usage(output_tokens=number)) for number in (1, 2, 3)]
+    pieces: list[Delta] = [
+        ReasoningDelta("Hm"),
+        ReasoningDelta("m."),
+        *(piece for number, count in enumerate(counts) for piece in (TextDelta(f"{number} "), count)),
+        ToolCallStart(0, "look"),
+        ToolArguments(0, '{"a"'),
+        ToolArguments(0, ": 1}"),
+        ToolArguments(1, "{}"),
+        ToolCallEnd(0),
+        Stop(StopReason.TOOL_USE),
+    ]
+    few = list(joined(pieces))
+
+    assert few == [
+        ReasoningDelta("Hmm."),
+        TextDelta("0 1 2 "),
+        counts[-1],
+        ToolCallStart(0, "look"),
+        ToolArguments(0, '{"a": 1}'),
+        ToolArguments(1, "{}"),
+        ToolCallEnd(0),
+        Stop(StopReason.TOOL_USE),
+    ]
+    assert [type(piece) for piece in few][:2] == [ReasoningDelta, TextDelta]
+    assert list(joined(pieces[-1:])) == pieces[-1:]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from conductor_ai.agents.runner import AgentRunner
 from conductor_ai.model_catalog import Catalog, ModelProvider, Price, cost_usd, price_snapshot
 from conductor_ai.schemas.session import PauseReason
-from conductor_ai.schemas.usage import Usage
+from conductor_ai.schemas.usage import LEAST_USD, MOST_USD_DECIMALS, Usage
 from conductor_ai.settings import Settings
 from conductor_ai.tools.registry import ToolRegistry
 from conductor_ai.wiring import Runtime, open_runtime
@@ -35,6 +35,7 @@ MODELS = 24
 EXAMPLES = 60
 MOST_CALLS = 8
 LEAST = Decimal("1e-15")
+STEP = Decimal(1).scaleb(-MOST_USD_DECIMALS)
 INSTRUCTIONS_FOR_TOOLS = 530
 """Tokens. Source: Anthropic, "Tool use pricing and tokens", the longest of the table."""
 
@@ -182,7 +183,8 @@ def test_no_bill_within_its_bounds_breaks_the_limit() -> None:
         def check(model: str, most_output: int, plan: list[Draw], which: int) -> None:
             unlimited = loop.run(till.run(model, Decimal(10**9), most_output, plan))
             # The most that is too little for this call: a reserve that is a token too small makes it all the same.
-            limit = max(unlimited.billed[which] - LEAST, LEAST)
+            just_below = (unlimited.billed[which] - LEAST).quantize(STEP, rounding=ROUND_DOWN)
+            limit = max(just_below, LEAST_USD)
             ran = loop.run(till.run(model, limit, most_output, plan))
             assert ran.charged <= limit
             assert sum(ran.billed[-1:]) <= limit

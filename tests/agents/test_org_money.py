@@ -14,7 +14,6 @@ from pydantic import SecretStr
 from conductor_ai.agents.runner import AgentRunner
 from conductor_ai.schemas.audit import AuditEntry
 from conductor_ai.schemas.ids import utc_now
-from conductor_ai.schemas.orgs import OrgLimits
 from conductor_ai.schemas.session import PauseReason, SessionStatus
 from conductor_ai.settings import Settings
 from conductor_ai.tools.registry import ToolRegistry
@@ -57,7 +56,7 @@ def runner_on(runtime: Runtime, **limits: object) -> AgentRunner:
 
 
 async def limit(runtime: Runtime, org_id: str, usd: str) -> None:
-    await runtime.store.set_org_limits(org_id, OrgLimits(max_usd_per_day=Decimal(usd)), ENTRY)
+    await runtime.store.set_org_limits(org_id, {"max_usd_per_day": usd}, ENTRY)
 
 
 async def committed(runtime: Runtime, org_id: str) -> Decimal:

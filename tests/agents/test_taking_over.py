@@ -32,7 +32,7 @@ async def test_a_cancel_that_its_driver_did_not_live_to_see_is_finished_by_the_n
     first = await bench.runner([call("send"), say("Never.")], [tool])
     session = await first.start_session(TASK)
     await first.close()
-    await bench.runtime.store.request_cancel(session.session_id, "default")
+    await bench.runtime.store.request_cancel(session.session_id, "default", "ann")
 
     step = await first.execute_step(session.session_id)
 
@@ -47,18 +47,35 @@ async def test_a_cancel_from_elsewhere_ends_what_only_waits(bench: Bench) -> Non
     running = asyncio.create_task(runner.drive(session.session_id))
     async with fail_after(10):
         await gate.entered.wait()
-        await bench.runtime.store.request_cancel(session.session_id, "default")
+        await bench.runtime.store.request_cancel(session.session_id, "default", "ann")
         ended = await running
 
     assert ended.status == "cancelled"
     assert ended.steps[0].tool_calls[0].outcome == "unknown"
 
 
+async def test_a_call_that_only_reads_and_is_interrupted_by_a_cancel_says_that_it_ran(bench: Bench) -> None:
+    gate = Gate()
+    runner = await bench.runner([call("look"), say("Never.")], [Tool("look", gate, effect="read")])
+    session = await runner.start_session(TASK)
+    running = asyncio.create_task(runner.drive(session.session_id))
+    async with fail_after(10):
+        await gate.entered.wait()
+        ended = await runner.cancel(session.session_id, by="ann")
+        await running
+
+    [looked] = ended.steps[0].tool_calls
+    assert (looked.outcome, looked.error) == ("failed", "interrupted: the session was cancelled")
+    assert looked.execution_time_ms is not None and looked.execution_time_ms > 0
+    [row] = await bench.runtime.store.tool_executions("default", session.session_id)
+    assert (row.success, row.error) == (False, looked.error) and row.execution_time_ms == looked.execution_time_ms
+
+
 async def test_an_intent_that_nobody_acted_on_is_known_not_to_have_run(bench: Bench) -> None:
     tool = Tool("send", answering("sent"), effect="once")
     runner = await bench.runner([call("send"), say("Never.")], [tool])
     session = await runner.start_session(TASK)
-    await bench.runtime.store.request_cancel(session.session_id, "default")
+    await bench.runtime.store.request_cancel(session.session_id, "default", "ann")
 
     ended = await runner.drive(session.session_id)  # which learns of it when the intent is stored
 
@@ -129,7 +146,7 @@ async def test_a_paused_step_goes_on_with_its_calls_when_a_message_comes_first(b
 
     assert continued.status == "completed"
     [looked] = continued.steps[0].tool_calls
-    assert (looked.outcome, looked.error) == ("not_run", "not run: a new message came first")
+    assert (looked.outcome, looked.error) == ("failed", "interrupted: a new message came first")
 
 
 async def test_a_tool_may_fail_in_its_own_words(bench: Bench) -> None:

@@ -172,6 +172,38 @@ async def test_keyless_is_only_who_came_directly_and_shows_nothing(floor: Floor,
     assert (await server.ask("GET", "/agents", headers=dict([header]))).status == 401
 
 
+@pytest.mark.parametrize("of", ["default", "acme"])
+async def test_from_the_first_key_on_nobody_is_let_in_without_one(floor: Floor, of: str) -> None:
+    server = await floor.open([])
+    port = server.url.rpartition(":")[2]
+    as_a_silent_proxy_sends_it = {"Host": f"127.0.0.1:{port}", "Connection": "close"}
+    before = await server.ask("GET", "/agents", headers=as_a_silent_proxy_sends_it)
+
+    record, key = await server.service.keys.create(of, scopes=list(Scope), by="test")
+
+    for org_id in ("default", "acme", "new"):
+        headers = {**as_a_silent_proxy_sends_it, "X-Org-ID": org_id}
+        for method, path in (("GET", "/keys"), ("POST", "/keys"), ("GET", "/agents"), ("PATCH", "/org")):
+            refused = await server.ask(
+                method, path, {"scopes": ["admin"]} if method == "POST" else None, headers=headers
+            )
+            assert (refused.status, refused.code) == (401, "unauthorized"), (method, path, org_id)
+            assert "so requests from this machine need one too" in refused.data["hint"]
+    assert before.status == 200
+    assert [one.key_id for one in await server.service.store.keys(of)] == [record.key_id]
+    assert (await server.ask("GET", "/health")).data == {"status": "ok"}
+    assert (await server.ask("GET", "/agents", key=key)).status == 200
+
+
+async def test_a_server_whose_last_key_is_over_is_open_to_nobody(floor: Floor) -> None:
+    server = await floor.open([])
+    record, _ = await server.service.keys.create("default", scopes=list(Scope), by="test")
+
+    await server.service.keys.revoke(record.key_id, "default", by="test")
+
+    assert (await server.ask("GET", "/agents")).status == 401
+
+
 async def test_keyless_is_nobody_whose_address_is_unknown(floor: Floor, tmp_path: Path) -> None:
     server = await floor.open([])
     app = create_app(Settings(conductor_home=tmp_path), service=server.service)
@@ -270,7 +302,8 @@ async def test_an_orgs_requests_are_counted(floor: Floor) -> None:
     assert [reply.status for reply in refused] == [429, 429]
     assert refused[0].code == "too_many_requests" and refused[0].data["retryable"] is True
     assert 1 <= int(refused[0].headers["Retry-After"]) <= 60
-    assert (await server.ask("GET", "/agents")).status == 200, "another org is not concerned"
+    other = await server.new_key(org_id="other")
+    assert (await server.ask("GET", "/agents", key=other)).status == 200, "another org is not concerned"
 
 
 def _preflight(origin: str) -> dict[str, str]:

@@ -216,6 +216,23 @@ async def test_a_paused_session_is_resumed_with_a_raised_limit(floor: Floor) -> 
     assert resumed.status == 202
 
 
+async def test_a_session_that_has_ended_for_good_is_not_resumed(floor: Floor) -> None:
+    server = await floor.open(WAITS)
+    cancelled = await server.run()
+    async with fail_after(20):
+        await floor.gate.entered.wait()
+    await server.ask("POST", f"/agents/{cancelled}/cancel")
+    await server.stopped(cancelled)
+    floor.gate.open.set()
+    completed = await server.run()
+    await server.stopped(completed)
+
+    for session_id, status in ((completed, "completed"), (cancelled, "cancelled")):
+        refused = await server.ask("POST", f"/agents/{session_id}/resume")
+        assert (refused.status, refused.code) == (409, "invalid_transition")
+        assert refused.data["session_status"] == status
+
+
 async def test_an_approval_is_decided_once(floor: Floor) -> None:
     server = await floor.open(ASKS)
     run, approve = await server.new_key(Scope.RUN, Scope.READ), await server.new_key(Scope.APPROVE)

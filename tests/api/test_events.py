@@ -58,6 +58,23 @@ async def test_a_reader_goes_on_behind_what_it_has_seen(floor: Floor) -> None:
         assert events(by_header) == events(by_query) == list(enumerate(WHOLE, start=1))[seen:]
 
 
+async def test_an_event_id_that_is_not_there_yet_counts_as_the_newest(floor: Floor) -> None:
+    server = await floor.open([*WAITS, say("Hello.")])
+    session_id = await server.run()
+    await floor.gate.entered.wait()
+
+    async with server.stream(session_id, headers={"Last-Event-ID": "999"}) as frames:
+        floor.gate.open.set()
+        running = events(await frames.rest())
+    async with server.stream(session_id, headers={"Last-Event-ID": "999"}) as frames:
+        stopped = events(await frames.rest())
+
+    async with server.stream(session_id) as frames:
+        log = events(await frames.rest())
+    assert stopped == [] and log[-1][1] == "session.completed"
+    assert running == log[len(log) - len(running) :]
+
+
 async def test_what_is_no_event_id_is_refused(floor: Floor) -> None:
     server = await floor.open([say("Hello.")])
     session_id = await server.run()
@@ -142,7 +159,7 @@ async def test_a_key_has_at_most_twenty_streams(floor: Floor) -> None:
         await stack.enter_async_context(server.stream(session_id, key=other))
 
     assert (refused.status, refused.code) == (429, "too_many_requests") and "Retry-After" in refused.headers
-    await _until_no_stream_is_open(server)
+    await _until_no_stream_is_open(server, key)
     async with server.stream(session_id, key=key) as frames:
         await frames.until("approval.requested")
 
@@ -151,20 +168,55 @@ async def test_a_revoked_key_ends_its_streams(floor: Floor, monkeypatch: pytest.
     monkeypatch.setattr(event_stream, "RECHECK_S", 0.02)
     server = await floor.open(ASKS)
     record, key = await server.service.keys.create("default", scopes=list(Scope), by="test")
-    session_id = await server.run()
+    another = await server.new_key()
+    session_id = await server.run(another)
     ticket = (await server.ask("POST", f"/agents/{session_id}/events/ticket", key=key)).data["ticket"]
 
     async with (
         server.stream(session_id, key=key) as by_key,
         server.stream(session_id, query=f"?ticket={ticket}", headers={"X-Forwarded-For": "10.0.0.1"}) as by_ticket,
-        server.stream(session_id) as keyless,
+        server.stream(session_id, key=another) as by_another,
     ):
         await by_key.until("approval.requested")
         await server.service.keys.revoke(record.key_id, "default", by="test")
-        await by_key.rest()
-        await by_ticket.rest()
-        assert await _open_streams(server) == 1
+        for frames in (by_key, by_ticket):
+            last = (await frames.rest())[-1]
+            assert last["event"] == "error" and json.loads(last["data"])["code"] == "unauthorized"
+        assert await _open_streams(server, another) == 1
+        await by_another.until("approval.requested")
+
+
+async def test_the_first_key_ends_the_streams_of_who_has_none(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "RECHECK_S", 0.02)
+    server = await floor.open(ASKS)
+    async with server.stream(await server.run()) as keyless:
         await keyless.until("approval.requested")
+        await server.new_key()
+        await keyless.rest()
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired", "another was made"])
+async def test_a_ticket_opens_nothing_once_whoever_has_it_would_not_be_let_in(floor: Floor, end: str) -> None:
+    server = await floor.open([say("Hello.")])
+    keys, key, key_id = server.service.keys, None, ""
+    if end != "another was made":
+        record, key = await keys.create("default", scopes=list(Scope), by="test")
+        key_id = record.key_id
+    session_id = await server.run(key)
+    await server.stopped(session_id, key)
+    tickets = [(await server.ask("POST", f"/agents/{session_id}/events/ticket", key=key)).data["url"] for _ in range(2)]
+    before = await server.ask("GET", tickets[0])
+
+    if end == "revoked":
+        await keys.revoke(key_id, "default", by="test")
+    elif end == "expired":
+        await keys.rotate(key_id, "default", by="test", grace_s=0)
+    else:
+        await server.new_key()
+    after = await server.ask("GET", tickets[1])
+
+    assert before.status == 200 and b"session.completed" in before.data
+    assert (after.status, after.code) == (401, "unauthorized")
 
 
 async def test_a_ticket_opens_one_stream_of_its_session_once(floor: Floor) -> None:
@@ -185,19 +237,22 @@ async def test_a_ticket_opens_one_stream_of_its_session_once(floor: Floor) -> No
     assert opened.status == 200 and b"session.completed" in opened.data
 
 
-async def test_a_ticket_lasts_a_minute() -> None:
+async def test_a_ticket_lasts_a_minute(floor: Floor) -> None:
+    keys = (await floor.open([])).service.keys
+    record, _ = await keys.create("acme", scopes=[Scope.READ], by="test")
     now = 1_000_000.0
     tickets, hot = Tickets(clock=lambda: now), MemoryHotState()
-    made = [tickets.make("s", Caller("acme", key_id="k")) for _ in range(2)]
+    made = [tickets.make("s", Caller("acme", key_id=record.key_id)) for _ in range(2)]
 
     now += TICKET_S
-    assert await tickets.caller(made[0], "s", hot) == Caller("acme", frozenset({Scope.READ}), "k")
+    assert await tickets.caller(made[0], "s", hot, keys) == Caller("acme", frozenset({Scope.READ}), record.key_id)
     now += 0.1
     with pytest.raises(Unauthorized):
-        await tickets.caller(made[1], "s", hot)
+        await tickets.caller(made[1], "s", hot, keys)
 
 
-async def test_a_reader_that_takes_nothing_costs_no_memory() -> None:
+async def test_a_reader_that_takes_nothing_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "RECHECK_S", 600.0)  # this house has no keys to look at
     house = House(Settings())
     made = 0
 
@@ -230,12 +285,12 @@ async def test_a_reader_that_takes_nothing_costs_no_memory() -> None:
     assert 0 < made < 1000
 
 
-async def _until_no_stream_is_open(server: Server) -> None:
+async def _until_no_stream_is_open(server: Server, key: str | None = None) -> None:
     async with fail_after(20):
-        while await _open_streams(server):
+        while await _open_streams(server, key):
             pass
 
 
-async def _open_streams(server: Server) -> int:
-    figures = (await server.ask("GET", "/metrics")).data.decode()
+async def _open_streams(server: Server, key: str | None = None) -> int:
+    figures = (await server.ask("GET", "/metrics", key=key)).data.decode()
     return int(float(figures.partition("\nconductor_event_streams ")[2].split("\n")[0]))

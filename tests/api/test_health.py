@@ -48,6 +48,21 @@ async def test_a_server_without_its_database_lives_and_is_not_ready(
     assert 'conductor_up{part="database"} 0.0' in figures and 'conductor_up{part="hot_state"} 1.0' in figures
 
 
+async def test_that_a_server_lives_is_told_without_its_database(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await floor.open([])
+
+    async def away(*args: object, **named: object) -> None:
+        raise StoreUnavailable("the database is away")
+
+    for name in ("ping", "has_keys", "org"):
+        monkeypatch.setattr(server.service.store, name, away)
+    live, ready = await server.ask("GET", "/health/live"), await server.ask("GET", "/health/ready")
+    closed = await server.ask("GET", "/agents")
+
+    assert (live.status, ready.status) == (200, 503)
+    assert (closed.status, closed.code) == (503, "store_unavailable")
+
+
 async def test_while_the_database_is_away_requests_are_told_to_come_again(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,10 +80,11 @@ async def test_while_the_database_is_away_requests_are_told_to_come_again(
 
 async def test_requests_are_counted_by_route_and_never_by_org(floor: Floor) -> None:
     server = await floor.open([say("Hello.")])
-    session_id = await server.run(await server.new_key(org_id="acme"))
-    await server.ask("GET", "/agents/nothing")
+    key = await server.new_key(org_id="acme")
+    session_id = await server.run(key)
+    await server.ask("GET", "/agents/nothing", key=key)
 
-    figures = (await server.ask("GET", "/metrics")).data.decode()
+    figures = (await server.ask("GET", "/metrics", key=key)).data.decode()
 
     assert 'conductor_http_requests_total{method="POST",route="/agents/run",status="202"} 1.0' in figures
     assert 'conductor_http_requests_total{method="GET",route="/agents/{session_id}",status="404"} 1.0' in figures
@@ -96,9 +112,10 @@ async def test_operation_ids_stay(tmp_path: Path) -> None:
     ids = sorted(told["operationId"] for path in document["paths"].values() for told in path.values())
     assert ids == [
         "cancel_session", "create_event_ticket", "create_key", "decide_approval", "delete_session", "get_approval",
-        "get_health", "get_liveness", "get_metrics", "get_org", "get_readiness", "get_session", "get_usage",
-        "list_approvals", "list_audit", "list_definitions", "list_keys", "list_models", "list_sessions", "list_tools",
-        "resume_session", "revoke_key", "rotate_key", "run_agent", "send_message", "set_org_limits", "stream_events",
+        "get_file", "get_health", "get_liveness", "get_metrics", "get_org", "get_readiness", "get_session",
+        "get_usage", "list_approvals", "list_audit", "list_definitions", "list_files", "list_keys", "list_models",
+        "list_sessions", "list_tools", "resume_session", "revoke_key", "rotate_key", "run_agent", "send_message",
+        "set_org_limits", "stream_events",
     ]  # fmt: skip
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jsonschema_rs
 import pytest
 
 from conductor_ai.api import create_app
@@ -39,6 +43,68 @@ async def test_a_limit_that_cannot_be_is_refused(floor: Floor, body: dict[str, A
     server = await floor.open([])
 
     assert (await server.ask("PATCH", "/org", body)).code == "invalid_input"
+
+
+TAKEN = ("0.000000001", "1000000000", "1000000000.00", "999999999.999999999999", "0.50", "007.5", 1, 0.25, 1e-9, 10**9)
+REFUSED = (
+    *("1e-3000000", "1e-999990", "1e3", "1E9", "Infinity", "NaN", "", "0", "0.0", "-1", "+5", " 5", "5 ", "5.", ".5"),
+    *("0.0000000001", "0.0000000009", "0.0000000000001", "0.1234567890123", "1000000000.1", "1000000001", "1_000"),
+    *("10000000000", "1" * 40, "\u0663", "5\n", 0, -1, 1e-10, 1e-400, 10**9 + 1, 1e300, True, [1]),
+)
+
+
+@pytest.mark.parametrize("name", ["max_usd_per_day", "max_usd_per_month"])
+async def test_money_is_taken_as_the_document_says(floor: Floor, name: str) -> None:
+    server = await floor.open([])
+    document = (await server.ask("GET", "/openapi.json")).data
+    schema = document["components"]["schemas"]["OrgLimitsBody"]["properties"][name]
+
+    value: Any
+    for value in TAKEN:
+        answer = await server.ask("PATCH", "/org", {name: value})
+        assert answer.status == 200 and jsonschema_rs.is_valid(schema, value), (value, answer.data)
+        assert Decimal(answer.data["limits"][name]) == Decimal(str(value))
+    last = (await server.ask("GET", "/org")).data
+    for value in REFUSED:
+        answer = await server.ask("PATCH", "/org", {name: value})
+        assert answer.code == "invalid_input" and not jsonschema_rs.is_valid(schema, value), value
+        assert (await server.ask("GET", "/org")).data == last
+
+
+async def test_a_sessions_money_has_the_bounds_of_an_orgs(floor: Floor) -> None:
+    server = await floor.open([say("Hello.")])
+
+    for value in ("1e-3000000", "1000000001", "0.0000000001", "1e3"):
+        refused = await server.ask("POST", "/agents/run", {**RUN, "limits": {"max_cost_usd": value}})
+        assert (refused.status, refused.code) == (422, "invalid_input"), value
+    assert (await server.ask("GET", "/agents")).data["items"] == []
+
+
+async def test_two_changes_of_different_limits_at_once_both_hold(floor: Floor) -> None:
+    server = await floor.open([])
+
+    for round_ in range(1, 11):
+        daily, hourly = await asyncio.gather(
+            server.ask("PATCH", "/org", {"max_usd_per_day": round_}),
+            server.ask("PATCH", "/org", {"requests_per_minute": 6000 + round_}),
+        )
+        assert (daily.status, hourly.status) == (200, 200)
+        limits = (await server.service.store.org("default")).limits
+        assert (limits.max_usd_per_day, limits.requests_per_minute) == (Decimal(round_), 6000 + round_)
+
+
+async def test_a_rotation_tells_when_the_old_key_ends(floor: Floor) -> None:
+    server = await floor.open([])
+    admin = await server.new_key(org_id="acme")
+    made = (await server.ask("POST", "/keys", {"scopes": ["read"]}, key=admin)).data
+
+    rotated = (await server.ask("POST", f"/keys/{made['key_id']}/rotate", key=admin)).data
+
+    listed = {key["key_id"]: key for key in (await server.ask("GET", "/keys", key=admin)).data["items"]}
+    grace = datetime.fromisoformat(rotated["old_key_expires_at"]) - datetime.fromisoformat(rotated["created_at"])
+    assert listed[made["key_id"]]["expires_at"] == rotated["old_key_expires_at"]
+    assert grace <= timedelta(days=1) < grace + timedelta(minutes=1)
+    assert (made["in_place_of"], rotated["in_place_of"]) == (None, made["key_id"])
 
 
 async def test_a_key_is_made_shown_once_rotated_and_revoked(floor: Floor) -> None:

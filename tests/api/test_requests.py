@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from io import BytesIO
 from typing import Any
@@ -17,7 +18,7 @@ from yarl import URL
 
 from conductor_ai.api.incoming import is_deeper_than
 from conductor_ai.providers.scripted import say
-from tests.api.conftest import RUN, Floor
+from tests.api.conftest import RUN, WAITS, Floor
 from tests.conftest import fail_after
 
 JSON = {"Content-Type": "application/json"}
@@ -56,6 +57,34 @@ async def test_a_body_that_says_it_is_too_large_is_not_waited_for(floor: Floor) 
         await writer.wait_closed()
 
     assert line.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("route", ["cancel", "resume"])
+async def test_a_request_that_breaks_off_in_its_body_is_not_carried_out(floor: Floor, route: str) -> None:
+    server = await floor.open(WAITS)
+    session_id = await server.run()
+    await floor.gate.entered.wait()
+    _, writer = await asyncio.open_connection("127.0.0.1", URL(server.url).port)
+
+    head = f"POST /agents/{session_id}/{route} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    writer.write(head.encode() + b'Content-Length: 60\r\n\r\n{"limits": {"max_')
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    async with fail_after(20):  # the two POSTs: the one that started it, and this one
+        while (counted := _answered_posts((await server.ask("GET", "/metrics")).data.decode())).total() < 2:
+            pass
+
+    assert counted == {("/agents/run", "202"): 1, ("unmatched", "400"): 1}
+    floor.gate.open.set()
+    assert (await server.stopped(session_id))["status"] == "completed"
+
+
+def _answered_posts(figures: str) -> Counter[tuple[str, str]]:
+    found = re.findall(
+        r'^conductor_http_requests_total\{method="POST",route="(.*)",status="(\d+)"} (\d+)', figures, re.M
+    )
+    return Counter({(route, status): int(number) for route, status, number in found})
 
 
 async def test_json_deeper_than_32_levels_is_refused(floor: Floor) -> None:
@@ -227,6 +256,27 @@ async def test_a_fault_of_ours_says_nothing_but_its_number(
     assert (reply.status, reply.code) == (500, "internal_error")
     assert "hunter2" not in json.dumps(reply.data)
     assert "order-67" in caplog.text and "hunter2" in caplog.text
+
+
+async def test_each_answered_request_leaves_one_line_by_its_id_without_what_was_sent(
+    floor: Floor, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await floor.open([say("Hello.")])
+    key = await server.new_key(org_id="acme")
+    with caplog.at_level(logging.INFO, "conductor_ai.api.requests"):
+        await server.ask("GET", "/agents/nothing?ticket=hunter2", key=key, headers={"X-Request-ID": "order-1"})
+        await server.ask("POST", "/agents/run", {"messages": "hunter2"}, key=key, headers={"X-Request-ID": "order-2"})
+        await server.ask("GET", "/hunter2", headers={"X-Request-ID": "order-3", "Authorization": "Bearer hunter2"})
+
+    lines = [record.getMessage() for record in caplog.records if record.name == "conductor_ai.api.requests"]
+    kinds = [re.sub(r"in \d+\.\d ms", "in N ms", line) for line in lines]
+    key_id = (await server.service.store.keys("acme"))[0].key_id
+    assert kinds == [
+        f"GET /agents/{{session_id}} 404 in N ms, request order-1, key {key_id}, org acme",
+        f"POST /agents/run 422 in N ms, request order-2, key {key_id}, org acme",
+        "GET unmatched 401 in N ms, request order-3, key -, org -",
+    ]
+    assert "hunter2" not in "".join(lines) and key not in "".join(lines)
 
 
 async def test_registered_secrets_leave_no_error(floor: Floor) -> None:

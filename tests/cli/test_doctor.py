@@ -3,6 +3,8 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.cli.console import SCRIPT, Console, Outcome
 from tests.cli.model_server import ModelServer
 from tests.cli.test_demo import WITHOUT_RIGHTS
@@ -86,3 +88,25 @@ def test_a_home_that_cannot_be_written_is_broken(console: Console, tmp_path: Pat
     )
     assert ended.returncode == 1
     assert "BROKEN  home: " in ended.stdout
+
+
+@pytest.mark.usefixtures("bubblewrap_works")
+def test_the_sandbox_that_code_would_run_in_is_tried_and_named(console: Console) -> None:
+    checks = {check["name"]: check for check in console("doctor", "--json").json["checks"]}
+    assert checks["sandbox"]["ok"]
+    assert checks["sandbox"]["detail"].startswith("bubblewrap, isolation by namespaces, memory bounded by ")
+    assert checks["sql_query"]["detail"].startswith("not offered")
+
+
+def test_without_a_sandbox_the_reason_and_what_mends_it_are_told(console: Console) -> None:
+    console.env |= {"PATH": "/nowhere", "DOCKER_HOST": "unix:///nowhere/docker.sock"}
+
+    told = console("doctor", "--json")
+    asked_for = console("doctor", "--json", CONDUCTOR_SANDBOX="bubblewrap")
+
+    sandbox = next(check for check in told.json["checks"] if check["name"] == "sandbox")
+    assert sandbox["ok"] and "bwrap" in sandbox["detail"] and "apt-get install bubblewrap" in sandbox["detail"]
+    assert (told.code, asked_for.code) == (0, 1)
+    assert "code_run" in console("tools", "list").out
+    refused = console("run", "hello", "--model", "demo/scripted", "--tools", "code_run")
+    assert refused.code == 2 and "apt-get install bubblewrap" in refused.err

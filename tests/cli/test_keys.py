@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -76,12 +77,42 @@ def test_a_rotated_key_works_beside_the_new_one(console: Console) -> None:
     old = console.here("keys", "create", "--org", "acme", "--scopes", "run,admin", "--json").json
     new = console.here("keys", "rotate", old["key_id"], "--json").json
     assert (new["org_id"], new["scopes"]) == ("acme", ["admin", "run"])
+    listed = {key["key_id"]: key for key in console.here("keys", "list", "--org", "acme", "--json").json}
+    assert listed[old["key_id"]]["expires_at"] == new["old_key_expires_at"]
+    assert listed[new["key_id"]]["in_place_of"] == old["key_id"]
     assert caller_with(console, old["key"]).key_id == old["key_id"]
     assert caller_with(console, new["key"]).key_id == new["key_id"]
     last = console.here("keys", "rotate", new["key_id"], "--grace-hours", "0", "--json").json
     with pytest.raises(Unauthorized):
         caller_with(console, new["key"])
     assert caller_with(console, last["key"]).key_id == last["key_id"]
+
+
+def test_a_rotation_says_until_when_the_old_key_works(console: Console) -> None:
+    old = console.here("keys", "create", "--scopes", "run", "--json").json
+    rotated = console.here("keys", "rotate", old["key_id"])
+    (ends_at,) = [key["expires_at"] for key in console.here("keys", "list", "--json").json if key["expires_at"]]
+    assert rotated.err.endswith(f"key {old['key_id']} works until {ends_at[:19]} UTC\n")
+
+
+def test_an_org_that_is_damaged_is_listed_with_the_way_to_mend_it(console: Console) -> None:
+    console.here("orgs", "set", "acme", "--max-usd-per-day", "5")
+    console.here("orgs", "set", "fine", "--max-usd-per-day", "5")
+    database = sqlite3.connect(console.folder / ".conductor" / "conductor.db", isolation_level=None)
+    database.execute("UPDATE orgs SET max_usd_per_day = '0' WHERE org_id = 'acme'")
+    database.close()
+
+    listed = console.here("orgs", "list", "--json").json
+    shown = console.here("orgs", "show", "acme")
+    console.here("orgs", "set", "acme", "--max-usd-per-day", "7")
+    mended = console.here("orgs", "list")
+
+    assert [(org["org_id"], org["limits"] is None, "problem" in org) for org in listed] == [
+        ("acme", True, True),
+        ("fine", False, False),
+    ]
+    assert (shown.code, "conductor orgs set acme --max-usd-per-day N" in shown.err) == (1, True)
+    assert mended.out.splitlines() == ["acme\tmax usd per day: 7", "fine\tmax usd per day: 5"]
 
 
 def test_the_audit_names_the_person_and_never_the_key(console: Console) -> None:

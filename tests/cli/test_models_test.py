@@ -145,7 +145,7 @@ def test_no_key_is_printed_or_kept_whatever_the_service_says(console: Console, s
         (["local/mine", "claude-sonnet-5-5"], "claude-sonnet-5-5 needs ANTHROPIC_API_KEY, which is not set"),
         (["demo/scripted"], "demo/scripted follows a script: there is no service to test"),
         ([""], "no model is named"),
-        (["--max-cost", "much"], "limit max_cost_usd must be a number"),
+        (["--max-cost", "much"], "limit max_cost_usd must be an amount in US dollars"),
         (["--last", "local/mine"], "--last shows a saved report: it takes no model"),
         (["--last"], "no model test was saved yet"),
     ],
@@ -171,7 +171,7 @@ def test_a_figure_that_is_none_is_told_before_a_missing_key(console: Console) ->
     ended = console.here("models", "test", "--max-cost", "much", "--json")
 
     assert (ended.code, ended.json["error"]["code"]) == (2, "invalid_input")
-    assert "limit max_cost_usd must be a number" in ended.err
+    assert "limit max_cost_usd must be an amount in US dollars" in ended.err
 
 
 def test_without_any_key_it_says_which_to_set(console: Console) -> None:

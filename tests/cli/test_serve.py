@@ -177,6 +177,19 @@ async def test_lines_are_json_in_production(tmp_path: Path) -> None:
         assert refused == 401
 
 
+async def test_a_plugin_that_is_broken_is_told_of_at_the_start(tmp_path: Path) -> None:
+    plugin = tmp_path / "plugins" / "office"
+    plugin.mkdir(parents=True)
+    (plugin / "register.py").write_text("def register(registry:\n")
+    async with World(tmp_path) as world:
+        process = await world.start(["serve", "--port", "0", "--plugins-dir", str(plugin.parent)])
+        line = await process.said("plugin office was not loaded")
+        await process.said("listening on ")
+        await process.kill()
+
+    assert "register.py" in line
+
+
 def test_without_a_key_it_does_not_listen_beyond_this_machine(console: Console) -> None:
     refused = console.here("serve", "--host", "0.0.0.0", "--port", "0")
 

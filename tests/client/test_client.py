@@ -12,6 +12,7 @@ from conductor_ai.errors import (
     ApprovalAlreadyDecided,
     ApprovalNotFound,
     ConductorError,
+    FileNotStored,
     Forbidden,
     IdempotencyConflict,
     InvalidInput,
@@ -32,6 +33,7 @@ from tests.cli.model_server import ModelServer
 from tests.client.served import Served
 from tests.conftest import fail_after
 from tests.schemas.pictures import png
+from tests.storage.session_log import stored_file
 
 PNG = png()
 TASK = [{"role": "user", "content": "What does conductor mean?"}]
@@ -112,6 +114,8 @@ async def test_a_paused_session_is_resumed_with_a_raised_limit(client: Conductor
 
     assert (paused.status, paused.pause_reason) == (SessionStatus.PAUSED, PauseReason.MAX_STEPS)
     assert ended.final_answer == "It leads."
+    with pytest.raises(InvalidTransition, match="completed already"):
+        await client.resume(session.session_id)
 
 
 async def test_a_session_takes_further_messages_at_once_or_when_it_is_free(
@@ -277,8 +281,12 @@ async def test_errors_are_those_of_a_local_caller(
 
 async def test_keys_say_who_may_do_what(client: ConductorClient, server: Served) -> None:
     async with fail_after(20):
-        record, key = await client.create_key(["read"], name="reader")
-        newer, second = await client.rotate_key(record.key_id)
+        _, admins = await client.create_key(["admin"])
+        with pytest.raises(Unauthorized):
+            await client.tools()  # from the first key on it takes one
+    async with fail_after(20), ConductorClient(server.url, api_key=admins) as admin:
+        record, key = await admin.create_key(["read"], name="reader")
+        newer, second, old_ends_at = await admin.rotate_key(record.key_id)
         async with ConductorClient(server.url, api_key=key) as reader:
             assert [session async for session in reader.sessions()] == []
             with pytest.raises(Forbidden):
@@ -288,16 +296,18 @@ async def test_keys_say_who_may_do_what(client: ConductorClient, server: Served)
         async with ConductorClient(server.url, org_id="another", api_key=key) as stranger:
             with pytest.raises(Forbidden):
                 await stranger.tools()
-        revoked = await client.revoke_key(newer.key_id)
+        revoked = await admin.revoke_key(newer.key_id)
         async with ConductorClient(server.url, api_key=f"{key[:-8]}AAAAAAAA") as guesser:
             with pytest.raises(Unauthorized):
                 await guesser.tools()
-        known = {each.key_id: each for each in await client.keys()}
+        known = {each.key_id: each for each in await admin.keys()}
 
     assert record.scopes == {Scope.READ}
+    assert known[record.key_id].expires_at == old_ends_at
+    assert newer.in_place_of == record.key_id
     assert key != second
     assert revoked.revoked_at is not None
-    assert {record.key_id, newer.key_id} == known.keys()
+    assert {record.key_id, newer.key_id} < known.keys()
 
 
 async def test_the_server_says_what_it_has_and_what_was_spent(client: ConductorClient, model: ModelServer) -> None:
@@ -309,13 +319,15 @@ async def test_the_server_says_what_it_has_and_what_was_spent(client: ConductorC
         tools = {tool.name: tool for tool in await client.tools()}
         [spent] = await client.usage()
         limits = (await client.set_org_limits({"max_usd_per_day": Decimal("2.50")})).limits
+        round_sum = (await client.set_org_limits({"max_usd_per_month": Decimal("1E+2")})).limits
 
         assert tools["post"].requires_approval
         assert "demo/scripted" in {known.id for known in await client.models()}
         assert ("clerk", None) in [(agent.name, agent.error) for agent in await client.definitions()]
         assert (spent.model, spent.calls, spent.usage.output_tokens, spent.unpriced_calls) == ("local/tiny", 1, 34, 0)
         assert limits.max_usd_per_day == Decimal("2.50")
-        assert (await client.org()).limits == limits
+        assert (await client.org()).limits == round_sum
+        assert round_sum.max_usd_per_month == 100
         assert (await client.health()).status == "ok"
 
 
@@ -330,3 +342,31 @@ async def test_a_client_is_used_inside_async_with(server: Served) -> None:
             await client.__aenter__()
     with pytest.raises(UsageError, match="not open"):
         await client.tools()
+
+
+async def test_files_are_listed_and_come_whole(client: ConductorClient, model: ModelServer, server: Served) -> None:
+    model.will_answer("Done.")
+    large = bytes(range(256)) * 20_000
+    async with fail_after(20):
+        session = await client.run_agent(TASK)
+        await client.wait_for_completion(session.session_id)
+        for name, content in (("data/Zürich 1%.csv", b"day,sold\n"), ("b.bin", large), ("empty", b"")):
+            await server.service.store.put_file(session.session_id, "default", *stored_file(name, content))
+
+        files = await client.files(session.session_id)
+
+        assert files == await server.service.store.files(session.session_id, "default")
+        assert [await client.file(session.session_id, file.name) for file in files] == [large, b"day,sold\n", b""]
+        with pytest.raises(FileNotStored):
+            await client.file(session.session_id, "nothing.txt")
+        with pytest.raises(SessionNotFound):
+            await client.files(NOBODY)
+        with pytest.raises(SessionNotFound):
+            await client.file(NOBODY, "b.bin")
+
+
+@pytest.mark.parametrize("name", ["../b.bin", "", "/etc/passwd", "a\0"], ids=ascii)
+async def test_what_is_no_name_is_not_asked_for(name: str, unused_tcp_port: int) -> None:
+    async with ConductorClient(f"http://127.0.0.1:{unused_tcp_port}") as client:
+        with pytest.raises(FileNotStored):
+            await client.file(NOBODY, name)

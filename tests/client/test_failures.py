@@ -24,6 +24,7 @@ from tests.client.proxy import Cut, FaultProxy, LoseReply, Say, Silence, fault_p
 from tests.client.served import Served
 from tests.client.test_client import TASK
 from tests.conftest import fail_after
+from tests.storage.session_log import stored_file
 
 KEY = "cond_dev_00000000_SeCrEtSeCrEtSeCrEtSeCrEtSeCrEtSeCrEtSeCrEtSe"
 
@@ -102,6 +103,20 @@ async def test_a_key_is_never_made_twice(client: ConductorClient, proxy: FaultPr
             await client.create_key(["read"])
 
     assert len(await server.service.store.keys("default")) == 1
+
+
+async def test_a_file_that_is_cut_off_is_asked_for_again_and_comes_whole(
+    client: ConductorClient, proxy: FaultProxy, model: ModelServer, server: Served
+) -> None:
+    model.will_answer("Done.")
+    content = bytes(range(256)) * 2000
+    async with fail_after(20):
+        session = await client.run_agent(TASK)
+        await client.wait_for_completion(session.session_id)
+        await server.service.store.put_file(session.session_id, "default", *stored_file("a.bin", content))
+        async with ConductorClient(proxy.url) as fresh:
+            proxy.faults.extend([Cut(100_000), Say(503), LoseReply()])
+            assert await fresh.file(session.session_id, "a.bin") == content
 
 
 async def test_a_busy_server_is_asked_again_as_it_says(client: ConductorClient, proxy: FaultProxy) -> None:

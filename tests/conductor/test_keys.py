@@ -127,7 +127,7 @@ async def test_what_is_stored_makes_no_key_and_the_key_is_nowhere(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     _, text = await keys.create(ORG, scopes=["admin"], name="ci", by="ann")
-    record, second = await keys.rotate((await keys.list(ORG))[0].key_id, ORG, by="ann")
+    record, second, _ = await keys.rotate((await keys.list(ORG))[0].key_id, ORG, by="ann")
     store.is_full = True
     await keys.caller(second)
     await refusal(keys, text[:-1])
@@ -316,9 +316,10 @@ async def test_rotation_lets_both_keys_work_until_the_grace_is_over(
     old, old_text = await keys.create(ORG, scopes=["run", "read"], name="ci", by="ann")
     await keys.caller(old_text)
 
-    new, new_text = await keys.rotate(old.key_id, ORG, by="bob")
+    new, new_text, ending = await keys.rotate(old.key_id, ORG, by="bob")
 
     assert (new.name, new.scopes, new.expires_at) == (old.name, old.scopes, None)
+    assert (ending.key_id, ending.expires_at) == (old.key_id, clock.text(DAY))
     assert {(await keys.caller(text)).key_id for text in (old_text, new_text)} == {old.key_id, new.key_id}
     assert {key.key_id: key.expires_at for key in await keys.list(ORG)} == {
         old.key_id: clock.text(DAY),
@@ -352,9 +353,54 @@ async def test_rotation_without_a_grace_ends_the_old_key_at_once(keys: Keys) -> 
 async def test_a_key_that_expires_gives_way_to_one_that_lives_as_long(keys: Keys, clock: Clock) -> None:
     old, _ = await keys.create(ORG, scopes=["run"], expires_at=clock.text(30 * DAY), by="ann")
     clock.seconds += 29.5 * DAY
-    new, _ = await keys.rotate(old.key_id, ORG, by="ann")
+    new, _, ending = await keys.rotate(old.key_id, ORG, by="ann")
     assert new.expires_at == clock.text(30 * DAY)
+    assert ending.expires_at == old.expires_at
     assert (await keys.list(ORG))[0].expires_at == old.expires_at  # sooner than the grace ends
+
+
+async def test_keys_in_one_line_of_rotations_have_one_holder(keys: Keys, store: WatchedStore, clock: Clock) -> None:
+    first, _ = await keys.create(ORG, scopes=["run"], by="ann")
+    other, _ = await keys.create(ORG, scopes=["run"], by="ann")
+    second = (await keys.rotate(first.key_id, ORG, by="ann")).record
+    third = (await keys.rotate(second.key_id, ORG, by="ann")).record
+    twin = (await keys.rotate(first.key_id, ORG, by="ann")).record
+    line = {key.key_id for key in (first, second, third, twin)}
+
+    assert (second.in_place_of, third.in_place_of, first.in_place_of) == (first.key_id, second.key_id, None)
+    elsewhere = keys_over(store, clock)
+    for key_id in line:
+        assert await elsewhere.same_holder(key_id, ORG) == line
+    assert await elsewhere.same_holder(other.key_id, ORG) == {other.key_id}
+    assert await elsewhere.same_holder(first.key_id, "another org") == {first.key_id}
+
+
+async def test_that_there_are_keys_is_known_at_once_here_and_elsewhere_within_a_second_and_for_good(
+    keys: Keys, store: WatchedStore, clock: Clock
+) -> None:
+    elsewhere = keys_over(store, clock)
+    assert not await keys.exist() and not await elsewhere.exist()
+
+    record, _ = await keys.create(ORG, scopes=["run"], by="ann")
+    assert await keys.exist() and not await elsewhere.exist()
+    clock.seconds += 1
+    assert await elsewhere.exist()
+
+    await keys.revoke(record.key_id, ORG, by="ann")
+    clock.seconds += 1
+    assert await elsewhere.exist() and await keys_over(store, clock).exist()
+
+
+async def test_whoever_was_let_in_is_let_in_no_more_once_the_key_is_over(keys: Keys, clock: Clock) -> None:
+    nobody = Caller(ORG)
+    assert await keys.admits(nobody)
+    record, _ = await keys.create(ORG, scopes=["run"], expires_at=clock.text(60), by="ann")
+    holder = Caller(ORG, record.scopes, record.key_id)
+
+    assert await keys.admits(holder) and not await keys.admits(nobody)
+    clock.seconds += 60
+    assert not await keys.admits(holder)
+    assert not await keys.admits(Caller(ORG, key_id="nothing1"))
 
 
 async def test_a_key_that_works_no_more_is_not_rotated(keys: Keys) -> None:

@@ -72,6 +72,7 @@ class Desk:
             hot=states.hot,
             views=views,
             redactor=states.redactor,
+            sandbox=runtime.sandbox,
         )
         self._stack.push_async_callback(service.close, 0)
         await service.open()

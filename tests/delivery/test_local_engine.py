@@ -15,6 +15,8 @@ from conductor_ai.storage.sqlite import SQLiteStore
 from tests.agents.conftest import Gate, Tool, answering
 from tests.conftest import fail_after
 from tests.delivery.conftest import CALLER, REQUEST, Desk
+from tests.service.contents import SQLiteContents
+from tests.storage.session_log import stored_file
 
 SCRIPT = [call("look"), say("Done.")]
 KEY = ("default", "s1")
@@ -136,17 +138,36 @@ async def test_a_session_marked_for_cancellation_while_nobody_was_there_ends(des
     dead = await desk.open(SCRIPT, Tool("look", answering(1)), sweep_s=3600)
     left = await dead.conductor.start(REQUEST, org_id="default")
     await dead.conductor.close()
-    await dead.store.request_cancel(left.session_id, "default")
+    await dead.store.request_cancel(left.session_id, "default", "ann")
 
     alive = await desk.open(SCRIPT)  # without its tools, which it does not need for that
 
     assert await desk.stopped(alive, left.session_id) == "cancelled"
 
 
+async def test_a_damaged_session_keeps_no_other_from_being_deleted(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = await desk.open(SCRIPT, Tool("look", answering(1)))
+    damaged, other = [await first.start(REQUEST, caller=CALLER) for _ in range(2)]
+    await desk.all_stopped(first)
+    await first.close(0)
+    desk.edit("UPDATE sessions SET updated_at = '2020-01-01T00:00:00.000000+00:00'")
+    desk.edit(f"UPDATE sessions SET cost_usd = 'much' WHERE session_id = '{damaged.session_id}'")
+
+    second = await desk.open(SCRIPT, retention_days=30)
+
+    async with fail_after(20):
+        while await second.store.expired(30, limit=9) != [("default", damaged.session_id, "completed")]:
+            pass
+    assert second.engine.state()["ok"] and damaged.session_id in caplog.text and other.session_id not in caplog.text
+
+
 async def test_old_sessions_are_deleted(desk: Desk) -> None:
     first = await desk.open(SCRIPT, Tool("look", answering(1)))
     session = await first.start(REQUEST, caller=CALLER)
     assert await desk.stopped(first, session.session_id) == "completed"
+    await first.store.put_file(session.session_id, "default", *stored_file("plot.png", b"PNG"))
     await first.close(0)
     desk.edit("UPDATE sessions SET updated_at = '2020-01-01T00:00:00.000000+00:00'")
 
@@ -161,6 +182,7 @@ async def test_old_sessions_are_deleted(desk: Desk) -> None:
             await ask_until_refused()
     tombstone = (await second.audit_log(caller=CALLER))[0]
     assert (tombstone.action, '"by":"retention"' in tombstone.metadata) == ("session.deleted", True)
+    assert SQLiteContents(desk.home / "conductor.db").rows("SELECT name FROM session_files") == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from conductor_ai.conductor import StartRequest
-from conductor_ai.delivery.service import Service
+from conductor_ai.delivery.service import Service, WhenRunning
 from conductor_ai.errors import (
     ApprovalAlreadyDecided,
     Forbidden,
@@ -17,12 +17,14 @@ from conductor_ai.errors import (
     SessionBusy,
     SessionNotFound,
     TooManySessions,
+    UnknownTool,
 )
 from conductor_ai.providers.scripted import call, say
 from conductor_ai.schemas.agent_session import AgentSession
 from conductor_ai.schemas.orgs import ALL_SCOPES, Caller, Scope
 from conductor_ai.storage.base import IdempotencyMark
 from conductor_ai.storage.hot_memory import MemoryHotState
+from conductor_ai.tools.registry import PluginInfo
 from tests.agents.conftest import Gate, Tool, answering
 from tests.conftest import fail_after
 from tests.delivery.conftest import CALLER, NEXT, REQUEST, SWEEP_S, Desk
@@ -265,8 +267,27 @@ async def test_a_paused_session_is_resumed_with_more(desk: Desk) -> None:
     await service.resume(session.session_id, caller=CALLER, limits={"max_steps": 5})
 
     assert await desk.stopped(service, session.session_id, after_seq=seq) == "completed"
-    same = await service.resume(session.session_id, caller=CALLER)
-    assert same.status == "completed"
+    with pytest.raises(InvalidTransition, match="completed already"):
+        await service.resume(session.session_id, caller=CALLER)
+
+
+async def test_a_session_whose_plugin_is_broken_says_so_in_the_log_and_to_whoever_resumes_it(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead = await desk.open(SCRIPT, Tool("look", answering(1)), sweep_s=3600)
+    session = await dead.conductor.start(REQUEST)
+    await dead.conductor.close()
+    service = await desk.open(SCRIPT)  # without the tool
+    service.conductor.plugins = [PluginInfo("office", "plugins/office", error="plugin.py:3: SyntaxError")]
+
+    async with fail_after(20):
+        while not service.engine.holds_back("default", session.session_id):
+            await service.engine.sweep()
+            await service.engine.settled("default", session.session_id)
+    with pytest.raises(UnknownTool, match=r"plugin office was not loaded: plugin\.py:3: SyntaxError"):
+        await service.resume(session.session_id, caller=CALLER)
+
+    assert "plugin.py:3: SyntaxError" in caplog.text
 
 
 async def test_a_decision_is_made_once_and_lets_the_session_go_on(desk: Desk) -> None:
@@ -309,6 +330,51 @@ async def test_a_key_does_not_approve_what_it_has_asked_for(desk: Desk) -> None:
     decided = await service.decide(approval_id, "approved", caller=with_key("bbbbbbbb", Scope.APPROVE))
 
     assert decided.decided_by == "key bbbbbbbb"
+    assert await desk.stopped(service, session.session_id) == "completed"
+
+
+@pytest.mark.parametrize("when_running", ["reject", "enqueue"])
+async def test_a_key_does_not_approve_what_its_message_has_led_to(desk: Desk, when_running: WhenRunning) -> None:
+    starter, sender, third = (with_key(letter * 8, Scope.RUN, Scope.APPROVE) for letter in "abc")
+    gate = Gate()
+    script = [call("wait"), say("Done."), say("More."), call("look"), say("Sent.")]
+    service = await desk.open(script, Tool("wait", gate), Tool("look", answering(1), requires_approval=True))
+    session_id = (await service.start(REQUEST, caller=starter)).session_id
+    if when_running == "reject":
+        gate.open.set()
+        assert await desk.stopped(service, session_id) == "completed"
+    await service.send(session_id, NEXT, caller=sender, when_running=when_running)
+    gate.open.set()
+    await desk.comes_to(service, session_id, "session.completed", times=2)
+    await service.send(session_id, NEXT, caller=third)
+    await desk.comes_to(service, session_id, "approval.requested")
+    [approval] = await service.approvals(caller=CALLER)
+
+    for asked in (starter, sender, third):
+        with pytest.raises(Forbidden):
+            await service.decide(approval.approval_id, "approved", caller=asked)
+    decided = await service.decide(approval.approval_id, "approved", caller=with_key("dddddddd", Scope.APPROVE))
+
+    assert decided.decided_by == "key dddddddd"
+    assert await desk.stopped(service, session_id) == "completed"
+
+
+async def test_a_rotated_key_and_its_successor_are_one_caller(desk: Desk) -> None:
+    service = await desk.open(SCRIPT, Tool("look", answering(1), requires_approval=True))
+    scopes = frozenset({Scope.RUN, Scope.APPROVE})
+    first, _ = await service.keys.create("default", scopes=scopes, by="test")
+    second = (await service.keys.rotate(first.key_id, "default", by="test")).record
+    third = (await service.keys.rotate(second.key_id, "default", by="test")).record
+    other, _ = await service.keys.create("default", scopes=scopes, by="test")
+    session = await service.start(REQUEST, caller=Caller("default", scopes, second.key_id))
+    await desk.comes_to(service, session.session_id, "approval.requested")
+    [approval] = await service.approvals(caller=CALLER)
+
+    for key in (first, second, third):
+        with pytest.raises(Forbidden):
+            await service.decide(approval.approval_id, "approved", caller=Caller("default", scopes, key.key_id))
+    await service.decide(approval.approval_id, "approved", caller=Caller("default", scopes, other.key_id))
+
     assert await desk.stopped(service, session.session_id) == "completed"
 
 

@@ -10,12 +10,14 @@ from typing import Any
 import orjson
 
 OURS = "org-b"
+FILE = "data/plot.png"
+"""Each session of the other org has one of this name."""
 
 
 @dataclass(frozen=True)
 class Prey:
-    """What is known of an org from outside: ids that were seen, cursors that were found. `ticket` is the attacker's,
-    for a session of their own."""
+    """What is known of an org from outside: ids that were seen, cursors that were found. `ours` is a session of the
+    attacker's own, and `ticket` is for it."""
 
     org_id: str
     completed: str
@@ -25,11 +27,16 @@ class Prey:
     key_id: str
     idempotency_key: str
     created_at: str
+    ours: str
     ticket: str
 
     def ids(self) -> tuple[str, ...]:
         """What a request may name, longest first."""
-        return tuple(sorted({value for value in vars(self).values() if value != self.ticket}, key=len, reverse=True))
+        return tuple(
+            sorted(
+                {value for value in vars(self).values() if value not in (self.ours, self.ticket)}, key=len, reverse=True
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,14 @@ ATTACKS: dict[tuple[str, str], tuple[Attack, ...]] = {
         ),
     ),
     ("POST", "/agents/{session_id}/events/ticket"): on_session("/events/ticket"),
+    ("GET", "/agents/{session_id}/files"): on_session("/files"),
+    ("GET", "/agents/{session_id}/files/{name}"): (
+        *on_session(f"/files/{FILE}"),
+        *on_session("/files/nothing.txt"),
+        lambda prey: Request(f"/agents/{prey.ours}/files/{FILE}"),
+        lambda prey: Request(f"/agents/{prey.ours}/files/../../{prey.completed}/files/{FILE}"),
+        lambda prey: Request(f"/agents/{prey.ours}/files/..%2F..%2F{prey.completed}%2Ffiles%2F{FILE}"),
+    ),
     ("GET", "/approvals"): (
         *on_list("/approvals", "approvals", lambda prey: prey.approval_id),
         lambda prey: Request("/approvals", query={"session_id": prey.waiting}),

@@ -5,6 +5,7 @@ The message is a program, one statement for each step, with semicolons between t
     call TOOL WORD, TOOL WORD    call tools, each with its word
     say TEXT                     answer
     stream N                     answer with the numbers up to N, each a piece of its own
+    break NAME N                 the same, and half of them come once the test lets go of NAME
     hold NAME STATEMENT          the same, once the test lets go of NAME
 """
 
@@ -81,12 +82,18 @@ class Model:
             await self.holds[name].stand()
         if self.thinks_s:
             await asyncio.sleep(self.thinks_s)
-        pieces = [f"{number} " for number in range(int(rest))] if kind == "stream" else [rest]
+        midway = None
+        if kind == "break":
+            name, rest = rest.split(" ")
+            midway = self.holds[name]
+        pieces = [f"{number} " for number in range(int(rest))] if kind in ("stream", "break") else [rest]
         calls = _calls(rest, len(body["messages"])) if kind == "call" else []
         if not body.get("stream"):
+            if midway is not None:
+                await midway.stand()
             said: dict[str, Any] = {"tool_calls": calls, "content": None} if calls else {"content": "".join(pieces)}
             return web.json_response(reply({"role": "assistant", **said}, _finish(calls), **USAGE))
-        return await _streamed(request, pieces, calls)
+        return await _streamed(request, pieces, calls, midway)
 
 
 def _statement(messages: list[dict[str, Any]]) -> str:
@@ -109,14 +116,18 @@ def _finish(calls: list[dict[str, Any]]) -> str:
     return "tool_calls" if calls else "stop"
 
 
-async def _streamed(request: web.Request, pieces: list[str], calls: list[dict[str, Any]]) -> web.StreamResponse:
+async def _streamed(
+    request: web.Request, pieces: list[str], calls: list[dict[str, Any]], midway: Hold | None
+) -> web.StreamResponse:
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
     deltas: list[dict[str, Any]] = [{"content": piece} for piece in pieces]
     if calls:
         deltas = [{"tool_calls": [{"index": at, **call} for at, call in enumerate(calls)]}]
     try:
-        for delta in deltas:
+        for place, delta in enumerate(deltas):
+            if midway is not None and place == len(deltas) // 2:
+                await midway.stand()
             await response.write(chunk(delta))
             await asyncio.sleep(0)
         await response.write(chunk({}, _finish(calls)) + chunk(None, usage=USAGE) + DONE)

@@ -29,6 +29,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.service.conftest import House
+from tests.storage.session_log import stored_file
 
 CHECKS = [
     not_a_server_error,
@@ -40,6 +41,7 @@ CHECKS = [
 SEED = 20261123
 CALL_S = 30
 EXAMPLES = 4
+FILE = "data/sales.csv"
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,19 @@ class Tally:
 
 async def ground(house: House, operation_id: str) -> Ground:
     door = await house.as_org(f"org-{operation_id}")
-    spare = await house.key(f"org-{operation_id}")
+    org_id = f"org-{operation_id}"
+    spare = await house.key(org_id)
     completed = await door.run("call look_up a; say Done.")
+    await house.service.store.put_file(completed["session_id"], org_id, *stored_file(FILE, b"day,sold\n"))
     _, approval_id = await door.waiting("call send letter")
     return Ground(
         str(door.key),
-        {"session_id": completed["session_id"], "approval_id": approval_id, "key_id": spare.split("_")[2]},
+        {
+            "session_id": completed["session_id"],
+            "approval_id": approval_id,
+            "key_id": spare.split("_")[2],
+            "name": FILE,
+        },
     )
 
 

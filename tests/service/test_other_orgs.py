@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from conductor_ai.schemas.ids import new_id
-from tests.service.attacks import ATTACKS, OURS, Attack, Prey, Request, everywhere
+from tests.service.attacks import ATTACKS, FILE, OURS, Attack, Prey, Request, everywhere
 from tests.service.conftest import House
 from tests.service.contents import Rows, of_org
 from tests.service.door import Answer, Door
+from tests.storage.session_log import stored_file
 
 THEIRS = "org-a"
 MARK = "xyzzy-of-org-a"
@@ -24,7 +25,7 @@ CHANGES = re.compile(
 """Of an answer: ids, times and keys that are new each time."""
 
 
-async def prey_of(house: House, door: Door, ticket: str) -> Prey:
+async def prey_of(house: House, door: Door, ours: str, ticket: str) -> Prey:
     """An org with a session in each state, and its mark in whatever it wrote."""
     first = {
         "messages": [{"role": "user", "content": f"call look_up {MARK}; say {MARK}"}],
@@ -36,6 +37,8 @@ async def prey_of(house: House, door: Door, ticket: str) -> Prey:
     waiting, approval_id = await door.waiting(f"call send {MARK}")
     paused = await door.run(f"call look_up {MARK}; say {MARK}", limits={"max_steps": 1})
     assert (completed["status"], paused["status"]) == ("completed", "paused")
+    for session_id in (completed["session_id"], waiting, paused["session_id"]):
+        await house.service.store.put_file(session_id, THEIRS, *stored_file(FILE, MARK.encode()))
     [key] = (await door.get("/keys"))["items"]
     return Prey(
         org_id=THEIRS,
@@ -46,6 +49,7 @@ async def prey_of(house: House, door: Door, ticket: str) -> Prey:
         key_id=key["key_id"],
         idempotency_key=f"key-{MARK}",
         created_at=completed["created_at"],
+        ours=ours,
         ticket=ticket,
     )
 
@@ -61,6 +65,7 @@ def nobody(prey: Prey) -> Prey:
         key_id=secrets.token_hex(4),
         idempotency_key=secrets.token_hex(8),
         created_at=prey.created_at,
+        ours=prey.ours,
         ticket=prey.ticket,
     )
 
@@ -100,9 +105,15 @@ async def test_what_belongs_to_another_org_is_as_if_it_were_not_there(house: Hou
     ours, theirs = await house.as_org(OURS), await house.as_org(THEIRS)
     own = await ours.run("say Ours.")
     ticket = (await ours.ask("POST", f"/agents/{own['session_id']}/events/ticket")).json["ticket"]
-    prey = await prey_of(house, theirs, ticket)
+    prey = await prey_of(house, theirs, own["session_id"], ticket)
     before = of_org(house.contents, THEIRS)
-    assert {table for table, rows in before.items() if rows} >= {"sessions", "session_events", "approvals", "api_keys"}
+    assert {table for table, rows in before.items() if rows} >= {
+        "sessions",
+        "session_events",
+        "session_files",
+        "approvals",
+        "api_keys",
+    }
 
     broken, other = [], nobody(prey)
     for (method, path), attacks in ATTACKS.items():

@@ -12,6 +12,7 @@ import pytest
 from conductor_ai.storage.base import SessionStore, Store
 from conductor_ai.storage.postgres import PostgresStore
 from conductor_ai.storage.sqlite import SQLiteStore
+from tests.service.contents import Contents, PostgresContents, SQLiteContents
 
 OpenStore = Callable[[], Awaitable[Store]]
 Tamper = Callable[[str], None]
@@ -57,6 +58,14 @@ async def open_store(store_url: str | None, home: Path) -> AsyncIterator[OpenSto
 @pytest.fixture
 async def store(open_store: OpenStore) -> Store:
     return await open_store()
+
+
+@pytest.fixture
+def contents(store_url: str | None, home: Path, request: pytest.FixtureRequest) -> Contents:
+    """What the database holds, read past the store."""
+    if store_url is None:
+        return SQLiteContents(home / "conductor.db")
+    return PostgresContents(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -11,6 +12,8 @@ from conductor_ai.schemas.audit import AuditEntry, ChainHead, ToolExecutionRow
 from conductor_ai.schemas.ids import new_id, utc_now
 from conductor_ai.schemas.session import SessionRecord, SessionStatus
 from conductor_ai.schemas.usage import Usage
+from conductor_ai.sdk.context import SessionFile
+from conductor_ai.sdk.files import media_type_of
 from conductor_ai.storage.base import (
     Append,
     ApprovalDecision,
@@ -23,6 +26,7 @@ from conductor_ai.storage.base import (
 )
 
 ORG = "acme"
+Stored = tuple[SessionFile, bytes]
 
 
 class SessionLog:
@@ -115,6 +119,9 @@ class SessionLog:
     def message(self, payload: str = '{"role":"user","content":"and then?"}') -> QueuedMessage:
         return QueuedMessage(new_id(), self.session_id, self.org_id, payload, utc_now())
 
+    def file(self, name: str = "plot.png", content: bytes = b"\x89PNG\0\xff", call_id: str = "1.1") -> Stored:
+        return stored_file(name, content, call_id)
+
     def execution(self, *, tool_name: str = "find", error: str | None = None) -> ToolExecutionRow:
         return ToolExecutionRow(
             id=new_id(),
@@ -150,3 +157,9 @@ class SessionLog:
 
 def decision(record: ApprovalRecord, status: ApprovalStatus = ApprovalStatus.APPROVED) -> ApprovalDecision:
     return ApprovalDecision(record.approval_id, status, utc_now(), "ann", "looks right")
+
+
+def stored_file(name: str, content: bytes, call_id: str = "1.1") -> Stored:
+    """A file as the first step of a session would store it."""
+    digest = hashlib.sha256(content).hexdigest()
+    return SessionFile(name, media_type_of(name), len(content), digest, utc_now(), 1, call_id), content

@@ -9,14 +9,14 @@ from decimal import Decimal
 
 import pytest
 
-from conductor_ai.errors import InvalidInput, KeyNotFound, StorageError
+from conductor_ai.errors import InvalidInput, KeyNotFound, StorageError, StoreCorrupt
 from conductor_ai.schemas.audit import AuditEntry, first_break
 from conductor_ai.schemas.ids import utc_now
 from conductor_ai.schemas.orgs import ALL_SCOPES, KeyRecord, OrgLimits, OrgRecord, Scope
 from conductor_ai.schemas.session import SessionStatus
 from conductor_ai.schemas.usage import Usage
 from conductor_ai.storage.base import Store, UsageRow
-from tests.storage.conftest import OpenStore
+from tests.storage.conftest import OpenStore, Tamper
 from tests.storage.session_log import ORG, SessionLog
 
 AT = "2026-11-23T10:00:00.000000+00:00"
@@ -30,10 +30,7 @@ def usd(text: str) -> Decimal:
 
 
 async def limited(store: Store, *, org_id: str = ORG, day: str | None = None, month: str | None = None) -> None:
-    limits = OrgLimits(
-        max_usd_per_day=None if day is None else usd(day), max_usd_per_month=None if month is None else usd(month)
-    )
-    await store.set_org_limits(org_id, limits, DONE)
+    await store.set_org_limits(org_id, {"max_usd_per_day": day, "max_usd_per_month": month}, DONE)
 
 
 async def spent(store: Store, *costs: str | None, at: str = AT, org_id: str = ORG) -> None:
@@ -61,8 +58,8 @@ async def test_limits_come_back_as_they_were_set(store: Store, open_store: OpenS
         max_usd_per_month=usd("0.000000001"),
         retention_days=30,
     )
-    first = await store.set_org_limits(ORG, limits, DONE._replace(action="first"))
-    second = await store.set_org_limits(ORG, replace(limits, max_usd_per_day=None), DONE._replace(action="second"))
+    first = await store.set_org_limits(ORG, limits.to_dict(), DONE._replace(action="first"))
+    second = await store.set_org_limits(ORG, {"max_usd_per_day": None}, DONE._replace(action="second"))
 
     assert first.limits == limits
     assert first.created_at == first.updated_at is not None
@@ -72,8 +69,63 @@ async def test_limits_come_back_as_they_were_set(store: Store, open_store: OpenS
     assert await actions(store) == ["first", "second"]
 
 
+async def test_changes_of_different_limits_at_once_all_hold(store: Store, open_store: OpenStore) -> None:
+    stores = (store, await open_store())
+    wanted = {"requests_per_minute": 60, "max_running_sessions": 7, "max_usd_per_day": "1.5", "retention_days": 30}
+
+    await asyncio.gather(
+        *(stores[n % 2].set_org_limits(ORG, {name: value}, DONE) for n, (name, value) in enumerate(wanted.items()))
+    )
+
+    assert (await store.org(ORG)).limits == OrgLimits().with_changes(wanted)
+
+
+@pytest.mark.parametrize("damage", ["max_usd_per_day = 0", "max_usd_per_month = '1e-999'", "retention_days = -1"])
+async def test_an_org_whose_limits_cannot_be_read_harms_no_other_and_can_be_repaired(
+    store: Store, tamper: Tamper, damage: str
+) -> None:
+    name = damage.partition(" ")[0]
+    await limited(store, day="5", month="50")
+    await store.set_org_limits(ORG, {"retention_days": 9}, DONE)
+    await limited(store, day="1", org_id="fine")
+    await store.add_key(a_key("k1", "with-a-key"), b"", DONE)
+    tamper(f"UPDATE orgs SET {damage} WHERE org_id = '{ORG}'")
+
+    with pytest.raises(StoreCorrupt) as caught:
+        await store.org(ORG)
+    listed = {org.org_id: org for org in await store.orgs()}
+    with pytest.raises(StoreCorrupt):
+        await store.set_org_limits(ORG, {"requests_per_minute": 5}, DONE)
+    with pytest.raises(StoreCorrupt):
+        await store.set_org_limits(ORG, {}, DONE)
+    repaired = await store.set_org_limits(ORG, {name: 3}, DONE._replace(action="repaired"))
+
+    assert caught.value.hint == f"set it anew: conductor orgs set {ORG} --{name.replace('_', '-')} N"
+    assert listed.keys() == {ORG, "fine", "with-a-key"}
+    assert [org.org_id for org in listed.values() if org.problem] == [ORG]
+    assert name in str(listed[ORG].problem) and listed[ORG].to_dict()["limits"] is None
+    assert listed["fine"] == await store.org("fine")
+    expected = OrgLimits(max_usd_per_day=usd("5"), max_usd_per_month=usd("50"), retention_days=9)
+    assert repaired.limits == expected.with_changes({name: 3})
+    assert (await actions(store))[-1] == "repaired"
+
+
+async def test_a_limit_that_cannot_be_is_not_stored(store: Store) -> None:
+    for changes in ({"max_usd_per_day": "1e-3000000"}, {"max_usd_per_month": "0.0000000001"}, {"other": 1}):
+        with pytest.raises(InvalidInput):
+            await store.set_org_limits(ORG, changes, DONE)
+    assert await store.orgs() == []
+    assert await actions(store) == []
+
+
+async def test_whether_a_key_was_ever_made_is_told(store: Store) -> None:
+    assert not await store.has_keys()
+    await store.add_key(a_key("k1", "any", expires_at="2001-01-01T00:00:00.000000+00:00"), b"", DONE)
+    assert await store.has_keys()
+
+
 async def test_orgs_are_those_with_limits_or_keys_by_id(store: Store) -> None:
-    await store.set_org_limits("b", OrgLimits(retention_days=1), DONE)
+    await store.set_org_limits("b", {"retention_days": 1}, DONE)
     for key_id, org_id in (("1", "c"), ("2", "a"), ("3", "c"), ("4", "b")):
         await store.add_key(a_key(key_id, org_id), b"digest", DONE)
     assert await store.orgs() == [OrgRecord("a"), await store.org("b"), OrgRecord("c")]
@@ -85,7 +137,7 @@ def a_key(key_id: str, org_id: str = ORG, **values: object) -> KeyRecord:
 
 
 async def test_a_key_comes_back_with_its_digest_and_nothing_lost(store: Store, open_store: OpenStore) -> None:
-    key = a_key("k1", name="it's \0 \ud800", scopes=frozenset({Scope.RUN, Scope.READ}), expires_at=AT)
+    key = a_key("k1", name="it's \0 \ud800", scopes=frozenset({Scope.RUN, Scope.READ}), expires_at=AT, in_place_of="k0")
     digest = bytes(range(32))
     await store.add_key(key, digest, DONE)
     stored = replace(key, name="it's \ufffd \ufffd")
@@ -250,7 +302,7 @@ async def test_what_was_spent_while_no_limit_was_set_counts_once_one_is(store: S
     now = utc_now()
     await limited(store, day="5", month="5")
     await store.reserve_usd(ORG, usd("0.5"), now)
-    await store.set_org_limits(ORG, OrgLimits(), DONE)
+    await store.set_org_limits(ORG, {"max_usd_per_day": None, "max_usd_per_month": None}, DONE)
     await spent(store, "2", "1", at=now)
     await limited(store, month="4")
     assert await store.committed_usd(ORG, now) == (usd("3"), usd("3"))

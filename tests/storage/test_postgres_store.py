@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
 from decimal import Decimal
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -23,7 +24,7 @@ from conductor_ai.schemas.audit import AuditEntry, first_break
 from conductor_ai.schemas.orgs import OrgLimits
 from conductor_ai.schemas.session import SessionStatus
 from conductor_ai.storage.base import Append, IdempotencyMark
-from conductor_ai.storage.postgres import PostgresStore
+from conductor_ai.storage.postgres import PostgresStore, lease
 from tests.conftest import fail_after
 from tests.services.fault_proxy import FaultProxy
 from tests.storage.postgres_database import Database
@@ -193,14 +194,12 @@ async def test_changes_whose_answer_was_lost_are_made_once(
         message, mark = one.message(), IdempotencyMark(key, "a" * 64)
         return [
             lambda: store.enqueue_message(message, mark),
-            lambda: store.request_cancel(one.session_id, ORG),
-            lambda: store.discard_messages(one.session_id, ORG),
+            lambda: store.request_cancel(one.session_id, ORG, "ann"),
         ]
 
     shows = (
         "SELECT 1 FROM queued_messages WHERE session_id = %s",
         "SELECT 1 FROM sessions WHERE session_id = %s AND cancel_requested_at IS NOT NULL",
-        "SELECT 1 WHERE NOT EXISTS (SELECT FROM queued_messages WHERE session_id = %s)",
     )
     for prepare, change, shown in zip(changes(other, "other"), changes(log, "key"), shows, strict=True):
         await prepare()
@@ -228,17 +227,39 @@ async def test_changes_in_several_statements_are_made_once_wherever_their_connec
             proxy.heal()
             return await answer
 
-    await store.set_org_limits(ORG, limits, ENTRY)
+    await store.set_org_limits(ORG, limits.to_dict(), ENTRY)
     await store.append(log.next())
     for answered in range(0, 500, 25):
-        assert (await cut_after(answered, store.set_org_limits(ORG, limits, ENTRY))).limits == limits
+        assert (await cut_after(answered, store.set_org_limits(ORG, limits.to_dict(), ENTRY))).limits == limits
         log = log.resumed(await cut_after(answered, store.claim(log.session_id, ORG, "me")))
         await store.append(log.next())  # whoever has claimed is not fenced off by the claim that was given up
+        await store.enqueue_message(log.message())
+        await cut_after(answered, store.discard_messages(log.session_id, ORG, lambda count: TOMBSTONE))
+        assert await store.queued_messages(log.session_id, ORG) == []
 
     rows, head = await store.audit_rows(ORG, None)
-    assert len(rows) == 21
+    assert len(rows) == 41
     assert first_break(rows, head) is None
     assert len(await store.events(log.session_id, ORG)) == 42
+
+
+async def test_a_burst_of_slow_reads_does_not_keep_a_worker_from_saying_that_it_lives(
+    postgres_url: str, database: Database, open_at: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.02)
+    store, log = await open_at(postgres_url), SessionLog()
+    await store.append(log.next())
+
+    with closing(Database(postgres_url)) as holder, holder.transaction():
+        holder.run("LOCK TABLE session_events")
+        reads = [asyncio.ensure_future(store.events(log.session_id, ORG)) for _ in range(20)]
+        await database.until("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' HAVING count(*) >= 4")
+        ((before,),) = database.run("SELECT heartbeat_at FROM workers WHERE worker_id = %s", store.worker_id)
+        beat = "SELECT 1 FROM workers WHERE worker_id = %s AND heartbeat_at > %s"
+        await database.until(beat, store.worker_id, before)
+        assert not any(read.done() for read in reads)
+
+    assert {len(found) for found in await asyncio.gather(*reads)} == {2}
 
 
 async def test_money_is_never_taken_off_twice(

@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from conductor_ai.bundled import bundled
 from conductor_ai.errors import InvalidInput, MigrationError, SessionNotFound, StorageError, StoreUnavailable
 from conductor_ai.schemas.audit import AuditEntry, first_break
-from conductor_ai.schemas.orgs import OrgLimits
 from conductor_ai.storage.base import IdempotencyMark, Runnable
+from conductor_ai.storage.migrations import load
 from conductor_ai.storage.postgres import PostgresStore, migrate
 from conductor_ai.storage.postgres.address import parse
 from tests.conftest import fail_after
@@ -21,6 +22,7 @@ from tests.storage.postgres_database import Database
 from tests.storage.session_log import ORG, SessionLog
 
 ENTRY = AuditEntry("org", "org.limits_set", "{}")
+MIGRATIONS = len(load(bundled("sql")))
 Open = Callable[..., Awaitable[PostgresStore]]
 
 
@@ -53,7 +55,8 @@ async def fill(store: PostgresStore, database: Database) -> None:
             log.next(executions=[log.execution()], requested=[log.approval()], calls=[Decimal(1)], idempotency=mark)
         )
         await store.enqueue_message(log.message())
-        await store.set_org_limits(org, OrgLimits(max_usd_per_day=Decimal(9)), ENTRY)
+        await store.put_file(log.session_id, org, *log.file())
+        await store.set_org_limits(org, {"max_usd_per_day": 9}, ENTRY)
         await store.reserve_usd(org, Decimal(1), "2026-11-23T10:00:00+00:00")
         database.run("INSERT INTO leads (org_id, company) VALUES (%s, 'c')", org)
         database.run(
@@ -81,7 +84,7 @@ async def test_readers_see_their_org_only_even_where_a_query_forgets_to_ask(
     await fill(await open_at(postgres_url), database)
     found = database.run("SELECT table_name FROM information_schema.columns WHERE column_name = 'org_id'")
     tables = sorted({name for (name,) in found} | {"session_events"})
-    assert len(tables) == 13
+    assert len(tables) == 14
 
     assert {table: orgs_seen(database, table) for table in tables} == {table: {"mine"} for table in tables}
     for table in tables:  # and it is the wall that does it
@@ -96,6 +99,7 @@ READS: dict[str, Callable[[PostgresStore, str], Awaitable[object]]] = {
     "tool_executions": lambda store, session_id: store.tool_executions(ORG, session_id),
     "audit_logs": lambda store, _: store.audit_log(ORG),
     "queued_messages": lambda store, session_id: store.queued_messages(session_id, ORG),
+    "session_files": lambda store, session_id: store.files(session_id, ORG),
     "model_calls": lambda store, _: store.usage(ORG, day_from="2000-01-01", day_before="3000-01-01"),
 }
 
@@ -107,6 +111,7 @@ async def test_what_is_read_for_a_caller_is_read_behind_the_wall(
     store, log = await open_at(postgres_url), SessionLog()
     await store.append(log.next(requested=[log.approval()], executions=[log.execution()], calls=[None]))
     await store.enqueue_message(log.message())
+    await store.put_file(log.session_id, ORG, *log.file())
     assert await READS[table](store, log.session_id)
 
     database.run(f"DROP POLICY conductor_org ON {table}")  # without one, nobody but the owner sees a row
@@ -149,7 +154,7 @@ async def test_a_database_that_lacks_migrations_is_not_opened_unless_asked(
 
 async def test_many_that_migrate_at_once_apply_each_file_once(empty_postgres_url: str) -> None:
     applied = await asyncio.gather(*[asyncio.to_thread(migrate, empty_postgres_url) for _ in range(4)])
-    assert sorted(map(len, applied)) == [0, 0, 0, 6]
+    assert sorted(map(len, applied)) == [0, 0, 0, MIGRATIONS]
 
 
 async def test_a_migration_that_was_edited_is_refused(postgres_url: str, database: Database, open_at: Open) -> None:
@@ -184,7 +189,7 @@ async def test_a_user_who_may_not_act_as_the_reader_is_told_what_an_administrato
     assert f'GRANT conductor_api TO "{name}"' in caught.value.hint
 
     database.run(f"GRANT conductor_api TO {name}")
-    assert len(migrate(plain_user)) == 6
+    assert len(migrate(plain_user)) == MIGRATIONS
     store, log = await open_at(plain_user), SessionLog()
     await store.append(log.next())
     assert (await store.session(log.session_id, ORG)).session_id == log.session_id

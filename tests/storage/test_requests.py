@@ -7,11 +7,10 @@ import asyncio
 import pytest
 
 from conductor_ai.errors import IdempotencyKeyUsed, OwnershipLost, SessionNotFound
-from conductor_ai.schemas.audit import AuditEntry
-from conductor_ai.schemas.orgs import OrgLimits
+from conductor_ai.schemas.audit import AuditEntry, first_break
 from conductor_ai.schemas.session import SessionStatus
 from conductor_ai.storage.base import IdempotencyMark, Runnable, Store
-from tests.storage.conftest import OpenStore
+from tests.storage.conftest import OpenStore, Tamper
 from tests.storage.session_log import ORG, SessionLog, decision
 
 S = SessionStatus
@@ -118,10 +117,28 @@ async def test_discarded_messages_are_forgotten_within_the_org_only(store: Store
     await store.append(log.next())
     message = log.message()
     await store.enqueue_message(message)
-    await store.discard_messages(log.session_id, "other")
+    await store.discard_messages(log.session_id, "other", discarded)
     assert await store.queued_messages(log.session_id, ORG) == [message]
-    await store.discard_messages(log.session_id, ORG)
+    await store.discard_messages(log.session_id, ORG, discarded)
     assert await store.queued_messages(log.session_id, ORG) == []
+    assert (await store.audit_rows("other", None))[0] == []
+
+
+async def test_of_what_waits_one_message_can_be_discarded_and_the_org_s_chain_says_how_many_were(store: Store) -> None:
+    log = SessionLog()
+    await store.append(log.next())
+    messages = [log.message() for _ in range(4)]
+    for message in messages:
+        await store.enqueue_message(message)
+    for _ in range(2):  # the second time it is gone
+        await store.discard_messages(log.session_id, ORG, discarded, message_id=messages[1].message_id)
+    assert await store.queued_messages(log.session_id, ORG) == [messages[0], *messages[2:]]
+
+    await store.discard_messages(log.session_id, ORG, discarded)
+
+    rows, head = await store.audit_rows(ORG, None)
+    assert [row.metadata for row in rows] == ['{"messages":1}', '{"messages":3}']
+    assert first_break(rows, head) is None
 
 
 async def test_deleting_a_session_frees_its_keys_and_its_messages_and_keeps_the_ledger(store: Store) -> None:
@@ -142,6 +159,10 @@ async def test_deleting_a_session_frees_its_keys_and_its_messages_and_keeps_the_
     assert usage.calls == 1
 
 
+def discarded(count: int) -> AuditEntry:
+    return AuditEntry("session", "messages.discarded", f'{{"messages":{count}}}')
+
+
 async def stored(store: Store, status: SessionStatus, *, org_id: str = ORG, at: str | None = None) -> SessionLog:
     log = SessionLog(org_id=org_id)
     await store.append(log.next(status=status, at=at))
@@ -153,7 +174,7 @@ async def test_runnable_are_those_that_wait_for_a_driver_oldest_first(store: Sto
     waiting = SessionLog()
     await store.append(waiting.next(requested=[waiting.approval()], status=S.WAITING_APPROVAL))
     marked = await stored(store, S.PAUSED)
-    await store.request_cancel(marked.session_id, ORG)
+    await store.request_cancel(marked.session_id, ORG, "ann")
     with_message = {status: await stored(store, status) for status in S}
     for log in with_message.values():
         await store.enqueue_message(log.message())
@@ -196,10 +217,10 @@ async def test_expired_are_those_that_rest_for_longer_than_their_org_keeps_them(
     logs = [await stored(store, status, at=LONG_AGO) for status in S]
     await stored(store, S.COMPLETED)
     other = await stored(store, S.COMPLETED, org_id="other", at="2019-01-01T00:00:00.000000+00:00")
-    await store.set_org_limits("other", OrgLimits(retention_days=1), SET)
-    await store.set_org_limits("patient", OrgLimits(retention_days=1_000_000), SET)
+    await store.set_org_limits("other", {"retention_days": 1}, SET)
+    await store.set_org_limits("patient", {"retention_days": 1_000_000}, SET)
     await stored(store, S.COMPLETED, org_id="patient", at=LONG_AGO)
-    await store.set_org_limits(ORG, OrgLimits(requests_per_minute=5), SET)
+    await store.set_org_limits(ORG, {"requests_per_minute": 5}, SET)
 
     assert await store.expired(None, limit=100) == [Runnable("other", other.session_id, S.COMPLETED)]
     found = await store.expired(30, limit=100)
@@ -208,6 +229,17 @@ async def test_expired_are_those_that_rest_for_longer_than_their_org_keeps_them(
     assert [one.session_id for one in found] == [other.session_id, *expected]
     assert await store.expired(30, limit=2) == found[:2]
     assert await store.expired(4000 * 365, limit=100) == await store.expired(None, limit=100)
+
+
+async def test_a_row_that_cannot_be_read_keeps_no_other_from_being_found(store: Store, tamper: Tamper) -> None:
+    strange, marked = [await stored(store, S.COMPLETED, at=LONG_AGO) for _ in range(2)]
+    plain, waits = await stored(store, S.COMPLETED, at=LONG_AGO), await stored(store, S.RUNNING)
+    for log in (strange, marked):
+        tamper(f"UPDATE sessions SET status = 'asleep' WHERE session_id = '{log.session_id}'")
+    tamper(f"UPDATE sessions SET cancel_requested_at = created_at WHERE session_id = '{marked.session_id}'")
+
+    assert [one.session_id for one in await store.runnable(limit=9)] == [waits.session_id]
+    assert [one.session_id for one in await store.expired(30, limit=9)] == [plain.session_id]
 
 
 async def test_asking_for_a_sign_of_life_is_answered(store: Store) -> None:

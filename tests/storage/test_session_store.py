@@ -174,17 +174,20 @@ async def test_an_append_to_a_deleted_session_is_refused(store: SessionStore) ->
 async def test_a_request_to_cancel_is_told_to_the_next_append(store: SessionStore, open_store: OpenStore) -> None:
     log = SessionLog()
     assert await store.append(log.next()) is False
-    await (await open_store()).request_cancel(log.session_id, ORG)
+    await (await open_store()).request_cancel(log.session_id, ORG, "ann")
     assert await store.append(log.next()) is True
-    assert (await store.session(log.session_id, ORG)).cancel_requested_at is not None
+    await store.request_cancel(log.session_id, ORG, "bob")  # the first one counts
+    record = await store.session(log.session_id, ORG)
+    assert record.cancel_requested_at is not None and record.cancel_requested_by == "ann"
+    assert await store.cancel_requests() == [(log.session_id, "ann")]
 
 
 async def test_a_request_to_cancel_ends_with_the_session(store: SessionStore) -> None:
     log = SessionLog()
     await store.append(log.next())
-    await store.request_cancel(log.session_id, ORG)
+    await store.request_cancel(log.session_id, ORG, "ann")
     assert await store.append(log.next(status=SessionStatus.CANCELLED)) is True
-    await store.request_cancel(log.session_id, ORG)  # too late: there is nothing to stop
+    await store.request_cancel(log.session_id, ORG, "ann")  # too late: there is nothing to stop
     assert await store.append(log.next()) is False
 
 
@@ -194,7 +197,7 @@ async def test_a_session_that_is_being_cancelled_ends_in_no_other_way(
 ) -> None:
     log, other = SessionLog(), SessionLog()
     await asyncio.gather(store.append(log.next()), store.append(other.next()))
-    await (await open_store()).request_cancel(log.session_id, ORG)
+    await (await open_store()).request_cancel(log.session_id, ORG, "ann")
 
     before = deepcopy(log)
     ended = await asyncio.gather(
@@ -213,7 +216,7 @@ async def test_a_session_that_is_being_cancelled_ends_in_no_other_way(
 async def test_an_end_behind_an_append_on_its_way_is_refused_alone(store: SessionStore) -> None:
     log = SessionLog()
     await store.append(log.next())
-    await store.request_cancel(log.session_id, ORG)
+    await store.request_cancel(log.session_id, ORG, "ann")
 
     store.append_later(log.next())
     with pytest.raises(CancelRequested):
@@ -323,7 +326,7 @@ READS: dict[str, Callable[[SessionStore, str, str], Awaitable[object]]] = {
     "session": lambda store, session_id, org: store.session(session_id, org),
     "events": lambda store, session_id, org: store.events(session_id, org),
     "claim": lambda store, session_id, org: store.claim(session_id, org, "1@test"),
-    "request_cancel": lambda store, session_id, org: store.request_cancel(session_id, org),
+    "request_cancel": lambda store, session_id, org: store.request_cancel(session_id, org, "ann"),
     "delete_session": lambda store, session_id, org: store.delete_session(session_id, org, TOMBSTONE),
     "approvals": lambda store, session_id, org: store.approvals(org, session_id=session_id),
     "audit_rows": lambda store, session_id, org: store.audit_rows(org, session_id),

@@ -87,6 +87,7 @@ def test_both_dialects_declare_the_same_tables_and_columns() -> None:
         "orgs",
         "queued_messages",
         "session_events",
+        "session_files",
         "sessions",
         "tool_executions",
         "workers",

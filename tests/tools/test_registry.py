@@ -171,7 +171,7 @@ def test_the_name_of_a_tool_that_lacks_its_extra_is_taken() -> None:
     registry = ToolRegistry()
     registry.keep_unavailable("named", MissingExtra("named needs the extra"))
 
-    with pytest.raises(DuplicateTool, match=r"two tools are called 'named'.*whose extra is not installed"):
+    with pytest.raises(DuplicateTool, match=r"two tools are called 'named'.*which is not available here"):
         registry.register_together(lambda draft: draft.register(Named()))
     registry.register_together(lambda draft: draft.register(Named("other")))
     assert [definition.name for definition in registry.definitions] == ["other"]

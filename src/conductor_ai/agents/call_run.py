@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 from conductor_ai.agents.asking import CallApprover
 from conductor_ai.agents.read_result import ResultReader, bind_reader
 from conductor_ai.agents.replies import READ_RESULT_NAME
+from conductor_ai.agents.session_files import StoredFiles
 from conductor_ai.agents.session_log import SessionLog
 from conductor_ai.agents.session_state import OpenCall
 from conductor_ai.agents.tool_calls import Toolset, idempotency_key, provenance, run_tool, unknown_outcome
@@ -37,6 +39,7 @@ async def run_call(log: SessionLog, toolset: Toolset, sink: SessionSink, open_ca
     approver = CallApprover(log, open_call)
     # What is on record is what the tool was given, whatever it makes of its copy.
     open_call.given = json_text.dumps(call.arguments)
+    open_call.began = time.perf_counter()
     arguments = json_text.loads(open_call.given)
     context = _context(log, call, timeout_s, facts)
     try:
@@ -44,7 +47,10 @@ async def run_call(log: SessionLog, toolset: Toolset, sink: SessionSink, open_ca
             done = await run_tool(bound, call, arguments, context, timeout_s, open_call.effect)
     except asyncio.CancelledError:
         if open_call.effect == "once" and open_call.to_ask is None:
-            log.stage(EventType.TOOL_COMPLETED, unknown_outcome(step_no, call, "it was interrupted"))
+            done = unknown_outcome(step_no, call, "it was interrupted")
+            if facts:
+                done["facts"] = facts
+            log.stage(EventType.TOOL_COMPLETED, done)
             log.commit()
         raise
     if approver.too_late is not None:
@@ -73,6 +79,7 @@ def _context(log: SessionLog, call: ToolCall, timeout_s: float, facts: dict[str,
         datetime.now(UTC) + timedelta(seconds=timeout_s),
         lambda text: log.tell_live("tool.progress", {"call_id": call.call_id, "text": text}),
         lambda given: facts.update(json_text.loads(record_json(given))),
+        StoredFiles(log, call.call_id, facts),
     )
 
 

@@ -13,19 +13,22 @@ from conductor_ai.errors import StorageError
 from conductor_ai.storage.base import SessionStore
 
 INTERVAL_S = 1.0
+SOMEBODY = "another process"
+"""Who asked for an end, where the store does not say."""
 
 _logger = logging.getLogger(__name__)
 
 
 class CancelWatch:
-    """Calls `stop` of each driven session whose cancellation was requested. Asks only while something is driven."""
+    """Calls `stop` of each driven session whose cancellation was requested, with who asked for it. Asks only while
+    something is driven."""
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store
-        self._stops: dict[str, Callable[[], None]] = {}
+        self._stops: dict[str, Callable[[str], None]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, session_id: str, stop: Callable[[], None]) -> None:
+    def add(self, session_id: str, stop: Callable[[str], None]) -> None:
         self._stops[session_id] = stop
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._ask())
@@ -46,7 +49,7 @@ class CancelWatch:
             except StorageError as exc:  # whoever drives meets it with its next append
                 _logger.warning("cancel requests could not be read: %s", exc)
                 continue
-            for session_id in wanted:
+            for session_id, by in wanted:
                 stop = self._stops.get(session_id)
                 if stop is not None:
-                    stop()
+                    stop(by or SOMEBODY)

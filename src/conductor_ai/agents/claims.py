@@ -101,7 +101,7 @@ class Claims:
         self._drives[log.session_id] = drive
         self._views[log.session_id] = drive.view
         drive.view.output_type = self._heads.output_type(config)
-        runtime.states.cancels.add(log.session_id, lambda: drive.request_cancel("another process"))
+        runtime.states.cancels.add(log.session_id, drive.request_cancel)
         drive.refresh()
         return drive
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from conductor_ai.agents.session_log import SessionLog
 from conductor_ai.agents.session_state import Decision
 from conductor_ai.agents.tool_calls import completed, unknown_outcome
@@ -21,7 +23,11 @@ def close_open_calls(log: SessionLog, why: str) -> None:
         if open_call.to_ask is not None:  # it stopped to ask, and did not act before
             error = f"not run: {why}, while it asked for approval of {open_call.to_ask['action']}"
             outcome = completed(state.step_no, open_call.call, ToolOutcome.NOT_RUN, error=error)
-        elif open_call.effect not in (None, "read"):
+        elif open_call.effect == "read":  # it was started, and has done nothing that must be looked for
+            ran_ms = 0.0 if open_call.began is None else (time.perf_counter() - open_call.began) * 1000
+            error = f"interrupted: {why}"
+            outcome = completed(state.step_no, open_call.call, ToolOutcome.FAILED, None, error, ran_ms)
+        elif open_call.effect is not None:
             outcome = unknown_outcome(state.step_no, open_call.call, why)
         else:
             outcome = completed(state.step_no, open_call.call, ToolOutcome.NOT_RUN, error=f"not run: {why}")

@@ -14,6 +14,7 @@ from typing import Any
 from conductor_ai.agents import answers, limits
 from conductor_ai.agents.answer_schema import AnswerSchema
 from conductor_ai.agents.call_run import run_call
+from conductor_ai.agents.cancel_watch import SOMEBODY
 from conductor_ai.agents.closing import cancel
 from conductor_ai.agents.context_window import give_up_newest, trimming
 from conductor_ai.agents.final_answer import take_call, take_text
@@ -133,7 +134,10 @@ class Drive:
 
     async def finish_cancel(self) -> StepResult:
         reserve, self._reserve = self._reserve, None
-        await cancel(self.log, "another process", limits.unsettled_text(reserve))
+        # What was asked for here is on record already.
+        is_known = self.log.state.status is SessionStatus.CANCELLING
+        by = SOMEBODY if is_known else await self.log.who_cancels()
+        await cancel(self.log, by, limits.unsettled_text(reserve))
         return StepResult(self.log.state, StepType.CANCELLED, "cancelled")
 
     async def _step_or_stop(self) -> StepResult:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 from conductor_ai.observability.redaction import Redactor
 from conductor_ai.schemas.deltas import (
@@ -89,3 +89,37 @@ class LiveAnswer:
             self._tell({"step_no": self._step_no, "kind": kind, "text": text})
         else:
             self._tell({"step_no": self._step_no, "kind": kind, "call_index": call_index, "text": text})
+
+
+_WithText: TypeAlias = TextDelta | ReasoningDelta | ToolArguments
+
+
+def joined(pieces: Iterable[Delta]) -> Iterator[Delta]:
+    """The same in fewer pieces: text of one kind comes at once, and of counts among it the last one behind it."""
+    first: _WithText | None = None
+    texts: list[str] = []
+    usage: UsageUpdate | None = None
+    for piece in pieces:
+        if isinstance(piece, UsageUpdate):
+            usage = piece
+            continue
+        if isinstance(piece, _WithText) and first is not None and _alike(piece, first):
+            texts.append(piece.text)
+            continue
+        if first is not None:
+            yield first._replace(text="".join(texts))
+        if isinstance(piece, _WithText):
+            first, texts = piece, [piece.text]
+            continue
+        if usage is not None:
+            yield usage
+        first, usage = None, None
+        yield piece
+    if first is not None:
+        yield first._replace(text="".join(texts))
+    if usage is not None:
+        yield usage
+
+
+def _alike(piece: _WithText, other: _WithText) -> bool:
+    return type(piece) is type(other) and piece[:-1] == other[:-1]  # their text comes last

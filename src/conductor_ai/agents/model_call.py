@@ -1,4 +1,4 @@
-"""One model call: tried again where that may help, and streamed where somebody watches."""
+"""One model call: tried again where that may help, and streamed where somebody watches or may be about to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from conductor_ai.agents.exchange_recorder import Asked, RecordedProvider
 from conductor_ai.agents.limits import Reserve
-from conductor_ai.agents.live_answer import LiveAnswer
+from conductor_ai.agents.live_answer import LiveAnswer, joined
 from conductor_ai.agents.models import ReadyModel
 from conductor_ai.agents.session_log import SessionLog
 from conductor_ai.errors import ProviderError
@@ -62,23 +62,36 @@ async def call_model(
         stream = asked.stream(request)
         return await anext(stream), stream
 
-    if not log.watched:
+    if not (log.watched or log.watchers_due):
         return Called(await retrying(whole, budget, tell), attempts)
     # Once a part of the answer was seen it is not asked for again: the second one would be another answer.
     item, stream = await retrying(begun, budget, tell)
     live = LiveAnswer(step_no, log.redactor, partial(log.tell_clean, "model.delta"))
     async with aclosing(stream):
-        return Called(await _told(log, live, item, stream), attempts)
+        response = await _told(log, live, item, stream)
+    log.watchers_due = False
+    return Called(response, attempts)
 
 
 async def _told(log: SessionLog, live: LiveAnswer, item: Delta | ModelResponse, stream: _Stream) -> ModelResponse:
-    """The whole answer, once all of it is told. `item` is its first piece."""
+    """The whole answer, once all of it is told. `item` is its first piece.
+
+    What comes while nobody watches is kept as it came, and told to the first who comes while the answer still does.
+    """
+    unseen: list[Delta] = []
     while not isinstance(item, ModelResponse):
-        live.take(item)
+        unseen.append(item)
+        if log.watched:
+            for piece in joined(unseen):
+                live.take(piece)
+            unseen.clear()
         if log.on_piece is not None and (room := log.on_piece()) is not None:
             await room  # so a reader that is slow slows the provider down
         item = await anext(stream)
-    live.end()
+    if log.watched:
+        for piece in joined(unseen):
+            live.take(piece)
+        live.end()
     return item
 
 

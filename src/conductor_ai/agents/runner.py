@@ -149,11 +149,19 @@ class AgentRunner:
         log = await runtime.states.create(config, conversation, models[0].provider.encode_turn, idempotency)
         return self._claims.take(runtime, log, models[0], config, on_event).view
 
-    async def drive(self, session_id: str, *, on_event: OnEvent | None = None) -> AgentSession:
-        """Drive a session that this runner has claimed until it stops. Raises: SessionNotFound, SessionBusy."""
+    async def drive(
+        self, session_id: str, *, on_event: OnEvent | None = None, watchers_due: bool = False
+    ) -> AgentSession:
+        """Drive a session that this runner has claimed until it stops.
+
+        Args:
+            watchers_due: Somebody may come to watch it by and by: the first answer is streamed in any case.
+        Raises: SessionNotFound, SessionBusy.
+        """
         drive = self._claims.held(session_id)
         require_idle(drive)
         drive.log.on_event = on_event or drive.log.on_event
+        drive.log.watchers_due = watchers_due
         with bind_session(session_id, drive.view.org_id):
             while drive.running and not self._leaving:
                 await self._step(drive)

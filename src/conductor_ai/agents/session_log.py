@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from conductor_ai.agents import recording
+from conductor_ai.agents.cancel_watch import SOMEBODY
 from conductor_ai.agents.org_money import OrgMoney
 from conductor_ai.agents.prompt import EncodeTurn
 from conductor_ai.agents.session_state import NO_MODEL, SessionConfig, SessionState
@@ -28,6 +29,7 @@ from conductor_ai.storage.base import (
     NewSession,
     Projection,
 )
+from conductor_ai.storage.files import FileStore
 
 if TYPE_CHECKING:
     from conductor_ai.agents.state import StateManager
@@ -66,6 +68,8 @@ class SessionLog:
         self.on_event: OnEvent | None = None
         self.on_piece: Callable[[], Awaitable[None] | None] | None = None
         """Called after each piece of an answer; what it returns is waited for before the next."""
+        self.watchers_due = False
+        """Somebody may come to watch the next answer while it comes: it is streamed, whether anybody does yet."""
         self.cancel_requested = False
         self._manager = manager
         self._owner_epoch = owner_epoch
@@ -94,6 +98,10 @@ class SessionLog:
     @property
     def redactor(self) -> Redactor:
         return self._manager.redactor
+
+    @property
+    def files(self) -> FileStore:
+        return self._manager.store
 
     def stage(self, event_type: EventType, payload: Any) -> None:
         """Add one event to the next commit. What is stored, folded and sent to the model is free of secrets.
@@ -221,6 +229,11 @@ class SessionLog:
         return await self._manager.store.events(
             self.session_id, self.state.config.org_id, after_seq=after_seq, limit=limit
         )
+
+    async def who_cancels(self) -> str:
+        """Who has asked for the session's end, as the store knows."""
+        record = await self._manager.store.session(self.session_id, self.state.config.org_id)
+        return (record.cancel_requested_at and record.cancel_requested_by) or SOMEBODY
 
     async def retell(self, encode_turn: EncodeTurn, model: str, *, signed: bool = True) -> None:
         """Build the prompt anew, for `model`. What is staged is stored first.

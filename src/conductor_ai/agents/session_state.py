@@ -113,12 +113,14 @@ class OpenCall:
     """A tool call of the newest assistant turn, on its way to a reply.
 
     `effect` is set while it is started: not before, and not while the tool waits for a person's word. `given` (JSON
-    text) is what this process handed it. `granted` has a hash for each approval, of the call or of an action inside.
-    `to_ask` is set where the tool stopped, in this process, to ask for an approval that is not requested yet.
+    text) is what this process handed it, and `began` when, by `time.perf_counter`. `granted` has a hash for each
+    approval, of the call or of an action inside. `to_ask` is set where the tool stopped, in this process, to ask for an
+    approval that is not requested yet.
     """
 
     call: ToolCall
     given: str | None = None
+    began: float | None = None
     effect: ToolEffect | None = None
     approval: Decision | None = None
     to_ask: ApprovalRequested | None = None
@@ -154,6 +156,7 @@ class SessionState:
         "step_no",
         "steps_since_message",
         "unsettled_usd",
+        "untrusted_tools",
         "usage",
     )
 
@@ -185,6 +188,8 @@ class SessionState:
         """In all messages: only a model that sees can go on with the session where there are any."""
         self.unsettled_usd = Decimal(0)
         """The most that calls may have cost which ended without saying."""
+        self.untrusted_tools: set[str] = set()
+        """Tools that returned text from outside."""
         self.newest: dict[str, Any] | None = None
         """The newest `model.completed`."""
 
@@ -254,6 +259,8 @@ class SessionState:
     def _tool_completed(self, payload: dict[str, Any]) -> None:
         self.open_calls[payload["call_id"]].completed = payload
         self.result_seqs[payload["call_id"]] = self.seq + 1
+        if label := payload.get("provenance"):
+            self.untrusted_tools.add(label["tool"])
         calls = self.open_calls.values()
         if any(open_call.completed is None for open_call in calls):
             return

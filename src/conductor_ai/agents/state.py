@@ -16,7 +16,7 @@ from conductor_ai.observability.audit import AuditLogger
 from conductor_ai.observability.redaction import Redactor
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.agent_session import AgentSession
-from conductor_ai.schemas.audit import ChainHead
+from conductor_ai.schemas.audit import AuditEntry, ChainHead
 from conductor_ai.schemas.events import Event, EventType
 from conductor_ai.schemas.ids import new_id, utc_now
 from conductor_ai.schemas.messages import Message
@@ -109,6 +109,17 @@ class StateManager:
             await self.store.delete_session(session_id, org_id, self.audit.entry("session", "session.deleted", facts))
         finally:
             self.store.unlock(session_id)
+
+    async def discard_messages(
+        self, session_id: str, org_id: str, by: str, reason: str, message_id: str | None = None
+    ) -> None:
+        """Forget what waits for a session, or one message of it; the audit says how many, by whom and why."""
+        facts = {"session_id": session_id, "by": by, "reason": reason}
+
+        def entry(count: int) -> AuditEntry:
+            return self.audit.entry("session", "messages.discarded", facts | {"messages": count})
+
+        await self.store.discard_messages(session_id, org_id, entry, message_id=message_id)
 
     async def close(self) -> None:
         """End what watches and settles on the side; the store is its opener's to close."""

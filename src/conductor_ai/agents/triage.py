@@ -53,12 +53,20 @@ def _sort(log: SessionLog, toolset: Toolset, open_call: OpenCall, plan: Plan) ->
         what = f"{open_call.approval.action} in this call" if open_call.approval.action else "this call"
         error = f"a person refused {what}{why}. Do not try it again unasked."
         log.stage(EventType.TOOL_COMPLETED, completed(state.step_no, call, ToolOutcome.REFUSED, error=error))
-    elif bound.definition.requires_approval and not _approved(log, open_call, plan):
+    elif _asks_first(log, bound) and not _approved(log, open_call, plan):
         return
     else:
         log.stage(EventType.TOOL_STARTED, _intent(log, bound, call))
         plan.to_run.append(open_call)
         plan.fresh.append(open_call)
+
+
+def _asks_first(log: SessionLog, bound: BoundTool) -> bool:
+    definition = bound.definition
+    if definition.requires_approval or not definition.requires_approval_after_untrusted:
+        return definition.requires_approval
+    # What the tool itself returned was made of what the session knew before.
+    return bool(log.state.untrusted_tools - {definition.name})
 
 
 def _approved(log: SessionLog, open_call: OpenCall, plan: Plan) -> bool:

@@ -17,13 +17,22 @@ from conductor_ai.api.errors import invalid_request
 from conductor_ai.api.gate import Gate
 from conductor_ai.api.house import House
 from conductor_ai.api.open_streams import closed_by_signals
-from conductor_ai.api.routes import agents, approvals, docs, events, health, offers, orgs
+from conductor_ai.api.routes import agents, approvals, docs, events, files, health, offers, orgs
 from conductor_ai.settings import Settings
 
 if TYPE_CHECKING:
     from conductor_ai.delivery.service import Service
 
-_ROUTERS = (agents.router, events.router, approvals.router, offers.router, orgs.router, health.router, docs.router)
+_ROUTERS = (
+    agents.router,
+    events.router,
+    files.router,
+    approvals.router,
+    offers.router,
+    orgs.router,
+    health.router,
+    docs.router,
+)
 _ABOUT = """Runs LLM agents for people who depend on them: durable, audited, priced.
 
 Show a key as `Authorization: Bearer cond_...`. Money is a string of US dollars, times are ISO 8601 in UTC. Lists come

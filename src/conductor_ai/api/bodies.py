@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -22,11 +23,14 @@ from pydantic import (
 from conductor_ai.conductor.requests import StartRequest
 from conductor_ai.schemas.orgs import OrgLimits, Scope
 from conductor_ai.schemas.parameters import MAX_TEMPERATURE, ReasoningEffort
+from conductor_ai.schemas.usage import LEAST_USD, MOST_USD, bound_usd
 from conductor_ai.sdk.base import MAX_TIMEOUT_S
 
 _MOST = 10**15
 _MOST_S = 3650 * 86_400.0
 _LONGEST_ID = 200
+# What `bound_usd` takes, written out.
+_DOLLARS = r"^(1000000000(\.0{1,12})?|(?=0*[1-9]|0+\.[0-9]{0,8}[1-9])[0-9]{1,9}(\.[0-9]{1,12})?)$"
 
 
 class Body(BaseModel):
@@ -37,25 +41,27 @@ class Body(BaseModel):
         return self.model_dump(exclude_unset=True)
 
 
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("must be an amount in US dollars")
-    return value
+def _dollars(value: Any) -> Decimal:
+    if isinstance(value, str) and re.fullmatch(_DOLLARS, value) is None:
+        raise ValueError(f"must be from {LEAST_USD:f} to {MOST_USD} US dollars, written as 0.50")
+    try:
+        return bound_usd(value)
+    except ValueError as exc:
+        raise ValueError(f"must be {exc}") from None
 
 
 Count = Annotated[int, Field(strict=True, gt=0, le=_MOST)]
 Seconds = Annotated[float, Field(strict=True, gt=0, le=_MOST_S, allow_inf_nan=False)]
 Money = Annotated[
     Decimal,
-    BeforeValidator(_no_bool),
-    Field(gt=0, le=10**12, allow_inf_nan=False),
+    BeforeValidator(_dollars),
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": r"^(?=.*[1-9])\d{1,12}(\.\d{1,12})?$", "examples": ["0.50"]},
-                {"type": "number", "exclusiveMinimum": 0, "maximum": 10**12},
+                {"type": "string", "pattern": _DOLLARS, "examples": ["0.50"]},
+                {"type": "number", "minimum": float(LEAST_USD), "maximum": MOST_USD},
             ],
-            "description": "US dollars, above zero; as text it is exact",
+            "description": "US dollars with at most 12 decimals; as text it is exact",
         }
     ),
 ]

@@ -1,4 +1,4 @@
-"""Who makes a request: the holder of a key, of a ticket, or somebody at this machine where no key is needed."""
+"""Who makes a request: the holder of a key, of a ticket, or somebody at this machine while there is no key yet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from conductor_ai.api.hosts import came_directly
 from conductor_ai.api.incoming import Head, query_value
-from conductor_ai.errors import Forbidden
+from conductor_ai.errors import Forbidden, StorageError, Unauthorized
 from conductor_ai.schemas.orgs import DEFAULT_ORG, Caller, checked_org_id
 
 if TYPE_CHECKING:
@@ -27,13 +27,32 @@ async def caller_of(scope: Scope, head: Head, house: House) -> Caller | None:
         return _in_its_org(await house.service.keys.caller(_presented(head.authorization)), head)
     streamed = _EVENTS.fullmatch(scope["path"]) if scope["method"] == "GET" and scope["query_string"] else None
     if streamed is not None and (ticket := query_value(scope, "ticket")) is not None:
-        return _in_its_org(await house.tickets.caller(ticket, streamed[1], house.service.hot), head)
+        service = house.service
+        return _in_its_org(await house.tickets.caller(ticket, streamed[1], service.hot, service.keys), head)
+    is_open = scope["path"] in OPEN_PATHS
     peer = scope.get("client")
     if house.allows_keyless and came_directly(head, peer[0] if peer else None):
-        return Caller(_org_named(head))
-    if scope["path"] in OPEN_PATHS:
+        if not await _keys_exist(house, is_open):
+            return Caller(_org_named(head))
+        if not is_open:
+            raise Unauthorized(
+                "no valid key",
+                hint="a key was made, so requests from this machine need one too: `Authorization: Bearer KEY`",
+            )
+    if is_open:
         return None
     return await house.service.keys.caller(None)
+
+
+async def _keys_exist(house: House, is_open: bool) -> bool:
+    """A proxy on this machine need not say that it is one, so that its requests look as if they were made here: from
+    the first key on, nobody is let in without one."""
+    try:
+        return await house.service.keys.exist()
+    except StorageError:
+        if is_open:  # whether the server lives is told without its database
+            return True
+        raise
 
 
 def _presented(authorization: str) -> str:

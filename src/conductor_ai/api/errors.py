@@ -22,6 +22,7 @@ _STATUSES: dict[type[tree.ConductorError], int] = {
     tree.SSRFError: 422,
     tree.SessionError: 409,
     tree.SessionNotFound: 404,
+    tree.FileNotStored: 404,
     tree.Unauthorized: 401,
     tree.AccessError: 403,
     tree.KeyNotFound: 404,

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from conductor_ai.api.errors import problem_of
 from conductor_ai.api.open_streams import RECHECK_S
 from conductor_ai.api.refusals import InternalError
-from conductor_ai.errors import ConductorError
+from conductor_ai.errors import ConductorError, Unauthorized
 from conductor_ai.schemas import json_text
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ async def _joined(
 
 
 class EventStream(Response):
-    """Ends after the item that the service ends with, when its key is revoked, and when the server stops. `leave` is
+    """Ends after the item that the service ends with, when its key works no more, and when the server stops. `leave` is
     called at the end, however it comes."""
 
     media_type = "text/event-stream"
@@ -108,15 +108,14 @@ class EventStream(Response):
 
     async def _until_over(self, buffer: _Buffer, sending: asyncio.Task[None], gone: asyncio.Task[None]) -> None:
         call = self._call
-        look_again_s = None if call.caller.key_id is None else RECHECK_S
         while True:
-            done, _ = await asyncio.wait({sending, gone}, timeout=look_again_s, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({sending, gone}, timeout=RECHECK_S, return_when=asyncio.FIRST_COMPLETED)
             if sending in done:
                 sending.result()
             if done:
                 return
-            if not await call.house.streams.is_valid(call.caller, call.service.store):
-                buffer.end(unsent=True)
+            if not await call.house.streams.is_valid(call.caller, call.service.keys):
+                buffer.end(instead=self._error(Unauthorized("the key of this stream works no more")))
                 await asyncio.wait({sending}, timeout=_LAST_WORD_S)  # a reader may be one that takes nothing
                 return
 
@@ -152,6 +151,8 @@ class _Buffer:
 
     def put(self, frame: bytes) -> asyncio.Future[None] | None:
         """Returns: what to wait for before the next one, where the reader is far behind."""
+        if self.ended:
+            return None
         self._frames.append(frame)
         self._bytes += len(frame)
         _wake(self._coming)
@@ -160,11 +161,11 @@ class _Buffer:
         self._room = self._loop.create_future()
         return self._room
 
-    def end(self, *, unsent: bool = False) -> None:
-        """Nothing comes any more; with `unsent` what waits is not sent either."""
+    def end(self, *, instead: bytes | None = None) -> None:
+        """Nothing comes any more; what waits is not sent either where there is something to send `instead`."""
         self.ended = True
-        if unsent:
-            self._frames.clear()
+        if instead is not None:
+            self._frames = [instead]
         _wake(self._coming)
 
     def take(self) -> bytes:

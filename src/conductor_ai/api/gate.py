@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from conductor_ai.api.house import House
+    from conductor_ai.schemas.orgs import Caller
 
 _logger = logging.getLogger(__name__)
+_requests = logging.getLogger("conductor_ai.api.requests")
 
 _PREFLIGHT = (
     (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
@@ -67,9 +69,11 @@ class Gate:
             _logger.exception("request %s failed: %s %s", answer.request_id, scope["method"], scope["path"])
             await self._tell(scope, answer, InternalError("something went wrong here", hint="the log says what"))
         finally:
-            seconds = None if answer.is_stream else perf_counter() - started
+            seconds = perf_counter() - started
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._house.metrics.answered(scope["method"], route, answer.status, seconds)
+            self._house.metrics.answered(scope["method"], route, answer.status, None if answer.is_stream else seconds)
+            if answer.status:
+                answer.log(scope["method"], route, seconds)
 
     async def _pass(self, scope: Scope, head: Head, receive: Receive, answer: _Answer) -> None:
         house = self._house
@@ -80,7 +84,7 @@ class Gate:
                 await answer.empty(204, _PREFLIGHT)
                 return
         refuse_declared_size(head)
-        caller = await caller_of(scope, head, house)
+        caller = answer.caller = await caller_of(scope, head, house)
         if caller is not None:
             await house.service.orgs.admit(caller)
         body = b""
@@ -139,6 +143,7 @@ class _Answer:
         self._send = send
         self.request_id = new_id()
         self.origin: bytes | None = None
+        self.caller: Caller | None = None
         self.status = 0
         self.is_stream = False
 
@@ -155,6 +160,13 @@ class _Answer:
             if self.origin is not None:
                 headers += ((b"access-control-allow-origin", self.origin), (b"vary", b"Origin"), _EXPOSED)
         await self._send(message)
+
+    def log(self, method: str, route: str, seconds: float) -> None:
+        """By it whoever has a request's id finds out what became of the request. Nothing that was sent is in it."""
+        level = logging.ERROR if self.status >= 500 else logging.INFO
+        org_id, key_id = ("-", "-") if self.caller is None else (self.caller.org_id, self.caller.key_id or "-")
+        facts = (method, route, self.status, seconds * 1000, self.request_id, key_id, org_id)
+        _requests.log(level, "%s %s %d in %.1f ms, request %s, key %s, org %s", *facts)
 
     async def whole(self, status: int, media_type: bytes, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         head = [(b"content-type", media_type), (b"content-length", str(len(body)).encode()), *headers]

@@ -42,16 +42,13 @@ class House:
 
     @property
     def allows_keyless(self) -> bool:
+        """While there is no key, for who is at this machine."""
         return self.settings.app_env != "production"
 
     @property
     def service(self) -> Service:
         assert self._service is not None, "the app has been started"
         return self._service
-
-    @property
-    def is_open(self) -> bool:
-        return self._service is not None
 
     def open(self, service: Service | None) -> None:
         self._service = service

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from conductor_ai.api.refusals import BodyTooLarge, JSONTooDeep, MalformedHead
+from conductor_ai.api.refusals import BodyTooLarge, CutOff, JSONTooDeep, MalformedHead
 from conductor_ai.schemas.ids import new_id
 
 if TYPE_CHECKING:
@@ -78,13 +78,13 @@ def refuse_declared_size(head: Head) -> None:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """Raises: BodyTooLarge as soon as there is one byte too many; JSONTooDeep."""
+    """Raises: BodyTooLarge as soon as there is one byte too many; JSONTooDeep; CutOff."""
     parts: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return b""  # nobody waits for an answer
+            raise CutOff("the connection ended before the body did")  # nobody waits for an answer
         part = message.get("body", b"")
         size += len(part)
         if size > MAX_BODY_BYTES:

@@ -1,4 +1,4 @@
-"""Which event streams are open: at most so many per key, each ended when its key is revoked or the server stops."""
+"""Which event streams are open: at most so many per key, each ended when its key works no more or the server stops."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from conductor_ai.errors import StorageError, TooManyRequests
-from conductor_ai.schemas.ids import utc_now
 
 if TYPE_CHECKING:
     from prometheus_client import Gauge
 
+    from conductor_ai.conductor.keys import Keys
     from conductor_ai.schemas.orgs import Caller
-    from conductor_ai.storage.base import OrgStore
 
 MAX_PER_KEY = 20
 RECHECK_S = 2.0
@@ -35,7 +34,7 @@ class OpenStreams:
         self._gauge = gauge
         self._counts: Counter[tuple[str, str | None]] = Counter()
         self._ends: set[Callable[[], None]] = set()
-        self._checked: dict[str, tuple[float, bool]] = {}
+        self._checked: dict[str | None, tuple[float, bool]] = {}
         self.closing = False
 
     def enter(self, caller: Caller) -> Callable[[], None]:
@@ -73,24 +72,18 @@ class OpenStreams:
         for end in tuple(self._ends):
             end()
 
-    async def is_valid(self, caller: Caller, store: OrgStore) -> bool:
-        """Whether the key of an open stream still is. Asked of the store once in `RECHECK_S` seconds for each key."""
+    async def is_valid(self, caller: Caller, keys: Keys) -> bool:
+        """Whether who reads an open stream would be let in still. Asked once in `RECHECK_S` seconds for each key."""
         key_id = caller.key_id
-        if key_id is None:
-            return True
         until, valid = self._checked.get(key_id, (0.0, True))
         if until > monotonic():
             return valid
         try:
-            found = await store.key(key_id)
+            valid = await keys.admits(caller)
         except StorageError as exc:
             # Nothing can be read now, so nothing leaks; what cannot be told is told by the next look.
             _logger.warning("the key of an open event stream could not be looked up: %s", exc)
             return True
-        record = None if found is None else found[0]
-        valid = record is not None and record.revoked_at is None
-        if record is not None and record.expires_at is not None and record.expires_at <= utc_now():
-            valid = False
         self._checked = {key: kept for key, kept in self._checked.items() if kept[0] > monotonic()}
         self._checked[key_id] = (monotonic() + RECHECK_S / 2, valid)
         return valid

@@ -40,6 +40,7 @@ def _key_id(text: str) -> str:
 
 
 SessionId = Annotated[str, Path(), AfterValidator(_session_id)]
+FileName = Annotated[str, Path(description="as the list has it, `/` included")]
 ApprovalId = Annotated[str, Path(), AfterValidator(_approval_id)]
 KeyId = Annotated[str, Path(), AfterValidator(_key_id)]
 IdempotencyKey = Annotated[

@@ -18,6 +18,10 @@ class MalformedHead(HTTPRefusal):
     code = "malformed_request"
 
 
+class CutOff(MalformedHead):
+    """The connection ended before the body did: what had come of it is not all that was meant."""
+
+
 class InvalidJSON(HTTPRefusal):
     code = "invalid_json"
 

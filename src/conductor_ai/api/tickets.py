@@ -18,6 +18,7 @@ from conductor_ai.schemas import json_text
 from conductor_ai.schemas.orgs import Caller, Scope
 
 if TYPE_CHECKING:
+    from conductor_ai.conductor.keys import Keys
     from conductor_ai.storage.base import HotState
 
 TICKET_S = 60
@@ -35,7 +36,7 @@ class Tickets:
         text = _encoded(json_text.dumps(facts).encode())
         return f"{text}.{self._signature(text)}"
 
-    async def caller(self, ticket: str, session_id: str, hot: HotState) -> Caller:
+    async def caller(self, ticket: str, session_id: str, hot: HotState, keys: Keys) -> Caller:
         """Whose ticket it is; it is used up by that. Raises: Unauthorized, the same for whatever is wrong with it."""
         text, _, signature = ticket.partition(".")
         if not hmac.compare_digest(signature.encode(), self._signature(text).encode()):
@@ -45,7 +46,10 @@ class Tickets:
             raise _refused()
         if await hot.take(f"ticket:{nonce}", limit=1, window_s=2 * TICKET_S) is not None:
             raise _refused()
-        return Caller(org_id, frozenset({Scope.READ}), key_id)
+        caller = Caller(org_id, frozenset({Scope.READ}), key_id)
+        if not await keys.admits(caller):
+            raise _refused()
+        return caller
 
     def _signature(self, text: str) -> str:
         return _encoded(hmac.digest(self._secret, text.encode(), "sha256"))

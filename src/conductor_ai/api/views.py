@@ -165,6 +165,16 @@ class ApprovalView(View):
     reason: str | None
 
 
+class FileView(View):
+    name: str = Field(description="with `/` between folders; the file is at GET /agents/{session_id}/files/{name}")
+    media_type: str
+    size_bytes: int
+    sha256: str
+    created_at: str
+    step_no: int = Field(description="the step and the call that wrote it last")
+    call_id: str
+
+
 class TicketView(View):
     ticket: str
     expires_in_s: int
@@ -177,6 +187,9 @@ class ToolView(View):
     category: str
     parameters: dict[str, Any]
     requires_approval: bool
+    requires_approval_after_untrusted: bool = Field(
+        description="a person is asked once the session has read text from outside"
+    )
     timeout_s: float | None
     effect: str
     untrusted_output: bool
@@ -277,15 +290,27 @@ class KeyView(View):
     expires_at: str | None
     revoked_at: str | None
     last_used_at: str | None
+    in_place_of: str | None = Field(description="the id of the key that was rotated to make this one")
 
 
 class NewKeyView(KeyView):
     key: str = Field(description="the key itself, shown this once")
 
 
+class RotatedKeyView(NewKeyView):
+    old_key_expires_at: str = Field(description="when the key that was rotated works no more")
+
+
 class PartHealth(View):
     ok: bool
     error: str | None = None
+
+
+class SandboxHealth(PartHealth):
+    """Where code_run runs code; without one it is not offered, and all else works."""
+
+    name: str | None = Field(default=None, description="bubblewrap or docker, once it was tried")
+    isolation: str | None = Field(default=None, description="namespaces or kernel")
 
 
 class HealthView(View):
@@ -295,4 +320,5 @@ class HealthView(View):
     version: str = ""
     database: PartHealth = PartHealth(ok=True)
     hot_state: PartHealth = PartHealth(ok=True)
+    sandbox: SandboxHealth = SandboxHealth(ok=True)
     worker: dict[str, Any] = {}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from conductor_ai.schemas.session import PauseReason, SessionStatus
     from conductor_ai.schemas.steps import AgentStep
     from conductor_ai.schemas.usage import Usage
+    from conductor_ai.sdk.context import SessionFile
     from conductor_ai.tools.registry import PluginInfo, ToolRegistry
 
 _WHOLE_ID = 36
@@ -108,6 +109,10 @@ class Door(Protocol):
     async def session(self, session_id: str) -> SessionView: ...
 
     async def sessions(self, *, status: SessionStatus | None = None, limit: int = 100) -> Sequence[SessionView]: ...
+
+    async def files(self, session_id: str) -> Sequence[SessionFile]: ...
+
+    async def file(self, session_id: str, name: str) -> bytes: ...
 
     async def delete(self, session_id: str, *, by: str) -> None: ...
 

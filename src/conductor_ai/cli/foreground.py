@@ -56,7 +56,9 @@ class Foreground:
             session = await self._door.session(session_id)
         self.view.hold()
         pending = await self._door.approvals(session_id=session_id)
-        return self._report.ended(session, pending, self.view, interrupted=self._signals.stopped)
+        # Only tools leave files.
+        files = await self._door.files(session_id) if any(step.tool_calls for step in session.steps) else ()
+        return self._report.ended(session, pending, files, self.view, interrupted=self._signals.stopped)
 
     async def _ask(self, session_id: str) -> bool:
         """False where the person left a question open. A decision that came from elsewhere meanwhile counts as one."""

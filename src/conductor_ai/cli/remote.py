@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from conductor_ai.conductor import StartRequest
     from conductor_ai.model_catalog import ModelInfo
     from conductor_ai.sdk.base import ToolDefinition
+    from conductor_ai.sdk.context import SessionFile
 
 _ATTEMPTS = 5
 """Some three seconds: a person waits and sees nothing meanwhile."""
@@ -172,6 +173,12 @@ class RemoteDoor:
                 if len(found) == limit:
                     break
         return found
+
+    async def files(self, session_id: str) -> list[SessionFile]:
+        return await self._client.files(session_id)
+
+    async def file(self, session_id: str, name: str) -> bytes:
+        return await self._client.file(session_id, name)
 
     async def delete(self, session_id: str, *, by: str) -> None:
         await self._client.delete(session_id)

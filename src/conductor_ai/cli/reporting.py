@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from conductor_ai.cli.exit_codes import ExitCode, of_session
 from conductor_ai.cli.live_view import LiveView
 from conductor_ai.cli.output import say, say_json
+from conductor_ai.cli.stored_files import file_lines
 from conductor_ai.cli.text import asker, count, exact, money, one_line
 from conductor_ai.schemas.session import PauseReason, SessionStatus
 
 if TYPE_CHECKING:
     from conductor_ai.cli.door import ApprovalView, SessionView
+    from conductor_ai.sdk.context import SessionFile
 
 _RAISED_BY = {PauseReason.MAX_STEPS: " --max-steps N", PauseReason.MAX_COST: " --max-cost USD"}
 
@@ -30,7 +32,13 @@ class Report:
     server: str | None = None
 
     def ended(
-        self, session: SessionView, pending: Sequence[ApprovalView], view: LiveView, *, interrupted: bool
+        self,
+        session: SessionView,
+        pending: Sequence[ApprovalView],
+        files: Sequence[SessionFile],
+        view: LiveView,
+        *,
+        interrupted: bool,
     ) -> ExitCode:
         """Tell how `session` stopped. Returns: the exit code that says the same."""
         spent = f"{count(len(session.steps), 'step')}, {session.usage.total_tokens:,} tokens, {money(session.cost_usd)}"
@@ -52,6 +60,8 @@ class Report:
             case SessionStatus.PAUSED | SessionStatus.RUNNING:
                 raised = _RAISED_BY.get(session.pause_reason, "") if session.pause_reason else ""
                 view.line(f"resume:  {self.resume_line(session.session_id)}{raised}")
+        for line in file_lines(session.session_id, files, self.server):
+            view.line(line)
         if self.as_json:
             say_json(session.to_dict())
         elif session.final_answer is not None:

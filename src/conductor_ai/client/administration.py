@@ -119,9 +119,14 @@ class Administration:
         body = given(scopes=[str(scope) for scope in scopes], name=name, expires_at=expires_at)
         return _new_key(await self._ask(Call("POST", "/keys", body, repeatable=False)))
 
-    async def rotate_key(self, key_id: str) -> tuple[KeyRecord, str]:
-        """A new key like this one, which works on until it is revoked. Raises: KeyNotFound."""
-        return _new_key(await self._ask(Call("POST", f"{_key_path(key_id)}/rotate", repeatable=False)))
+    async def rotate_key(self, key_id: str) -> tuple[KeyRecord, str, str]:
+        """A new key like this one, which works on for 24 hours at most.
+
+        Returns: as `create_key`, and when the old key ends, ISO 8601. Raises: KeyNotFound.
+        """
+        data = await self._ask(Call("POST", f"{_key_path(key_id)}/rotate", repeatable=False))
+        with reading("a key"):
+            return *_new_key(data), str(data["old_key_expires_at"])
 
     async def revoke_key(self, key_id: str) -> KeyRecord:
         """Raises: KeyNotFound."""
@@ -133,7 +138,7 @@ class Administration:
 
     async def set_org_limits(self, changes: Mapping[str, Any]) -> OrgRecord:
         """Replace some limits; None takes one away. Raises: InvalidInput."""
-        body = {name: str(value) if isinstance(value, Decimal) else value for name, value in changes.items()}
+        body = {name: format(value, "f") if isinstance(value, Decimal) else value for name, value in changes.items()}
         return _org(await self._ask(Call("PATCH", "/org", body)))
 
     async def _ask(self, call: Call) -> Any:
@@ -214,6 +219,7 @@ def _key(data: Any) -> KeyRecord:
             expires_at=data.get("expires_at"),
             revoked_at=data.get("revoked_at"),
             last_used_at=data.get("last_used_at"),
+            in_place_of=data.get("in_place_of"),
         )
 
 

@@ -7,22 +7,32 @@ import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import SecretStr
 
 from conductor_ai.client.administration import Administration
 from conductor_ai.client.requests import given, wire_limits, wire_message, wire_messages, wire_parameters
-from conductor_ai.client.results import RemoteApproval, RemoteSession, StreamItem
+from conductor_ai.client.results import RemoteApproval, RemoteSession, StreamItem, reading, session_file_of
 from conductor_ai.client.streaming import EventStream
 from conductor_ai.client.transport import Call, Transport, segment
 from conductor_ai.client.waiting import until_stopped
-from conductor_ai.errors import ApprovalNotFound, InvalidInput, InvalidTransition, SessionBusy, SessionNotFound
+from conductor_ai.errors import (
+    ApprovalNotFound,
+    FileNotStored,
+    InvalidInput,
+    InvalidTransition,
+    SessionBusy,
+    SessionNotFound,
+)
 from conductor_ai.schemas.approvals import ApprovalStatus
 from conductor_ai.schemas.ids import new_id
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.messages import Message
 from conductor_ai.schemas.parameters import Parameters
 from conductor_ai.schemas.session import SessionStatus
+from conductor_ai.sdk.context import SessionFile
+from conductor_ai.sdk.files import check_name
 
 
 class ConductorClient(Administration):
@@ -186,14 +196,26 @@ class ConductorClient(Administration):
         return RemoteSession.of(await self._ask(call))
 
     async def resume(self, session_id: str, limits: Limits | Mapping[str, Any] | None = None) -> RemoteSession:
-        """Go on with a session that is paused, or failed on something that passes. Raises: SessionNotFound,
-        InvalidTransition, SessionBusy."""
+        """Go on with a session that is paused, or failed on something that passes.
+
+        Raises: SessionNotFound, SessionBusy; InvalidTransition, also where it is completed or cancelled.
+        """
         body = given(limits=wire_limits(limits))
-        call = Call("POST", f"{_session_path(session_id)}/resume", body, settled_by=SessionBusy)
+        call = Call("POST", f"{_session_path(session_id)}/resume", body, settled_by=(SessionBusy, InvalidTransition))
         return await self._session_or_asked(session_id, call)
 
+    async def files(self, session_id: str) -> list[SessionFile]:
+        """What the session's tools left with it, by name. Raises: SessionNotFound."""
+        data = await self._ask(Call("GET", f"{_session_path(session_id)}/files"))
+        with reading("a list of files"):
+            return [session_file_of(item) for item in data["items"]]
+
+    async def file(self, session_id: str, name: str) -> bytes:
+        """What one of them holds; its name as `files` has it. Raises: SessionNotFound, FileNotStored."""
+        return await self._transport.content(file_path(session_id, name))
+
     async def delete(self, session_id: str) -> None:
-        """Remove a session and its log; its audit rows stay. Raises: SessionNotFound, SessionBusy."""
+        """Remove a session with its log and files; its audit rows stay. Raises: SessionNotFound, SessionBusy."""
         await self._ask(Call("DELETE", _session_path(session_id), settled_by=SessionNotFound))
 
     def approvals(
@@ -230,6 +252,15 @@ class ConductorClient(Administration):
 
 def _session_path(session_id: str) -> str:
     return f"/agents/{segment(session_id, SessionNotFound, 'session')}"
+
+
+def file_path(session_id: str, name: str) -> str:
+    """Where the API has a file. Raises: FileNotStored where no file can have this name; SessionNotFound."""
+    try:
+        check_name(name)
+    except InvalidInput as exc:
+        raise FileNotStored(f"no file {name!r:.120}") from exc
+    return f"{_session_path(session_id)}/files/{quote(name)}"
 
 
 def _keyed(path: str, body: dict[str, Any], key: str | None) -> Call:

@@ -42,7 +42,7 @@ def wire_limits(limits: Limits | Mapping[str, Any] | None) -> dict[str, Any] | N
         return limits.to_dict()
     if limits is None:
         return None
-    return {name: str(value) if isinstance(value, Decimal) else value for name, value in limits.items()}
+    return {name: format(value, "f") if isinstance(value, Decimal) else value for name, value in limits.items()}
 
 
 def wire_parameters(parameters: Parameters | Mapping[str, Any] | None) -> dict[str, Any] | None:

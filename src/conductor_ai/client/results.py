@@ -12,6 +12,7 @@ from conductor_ai.errors import InvalidInput, ServiceError
 from conductor_ai.schemas.approvals import ApprovalStatus
 from conductor_ai.schemas.session import ENDED, PauseReason, SessionStatus
 from conductor_ai.schemas.usage import Usage
+from conductor_ai.sdk.context import SessionFile
 
 STOPPED = ENDED | {SessionStatus.WAITING_APPROVAL, SessionStatus.PAUSED}
 """What a session that does not go on by itself is in."""
@@ -137,6 +138,20 @@ class StreamItem:
     seq: int | None
     payload: dict[str, Any]
     created_at: str | None = None
+
+
+def session_file_of(data: Any) -> SessionFile:
+    """Raises: ServiceError."""
+    with reading("a file of a session"):
+        return SessionFile(
+            name=data["name"],
+            media_type=data["media_type"],
+            size_bytes=int(data["size_bytes"]),
+            sha256=data["sha256"],
+            created_at=data["created_at"],
+            step_no=int(data["step_no"]),
+            call_id=data["call_id"],
+        )
 
 
 @contextmanager

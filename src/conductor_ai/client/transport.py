@@ -64,7 +64,7 @@ class _Sent:
 
 
 class Call(NamedTuple):
-    """One request. `repeatable`: sent twice it does no more than once. `settled_by` is the error which means, after an
+    """One request. `repeatable`: sent twice it does no more than once. `settled_by` are errors which mean, after an
     attempt whose reply was lost, that this attempt had done its work. `answers` are statuses beyond 299 that answer it.
     """
 
@@ -74,7 +74,7 @@ class Call(NamedTuple):
     query: Mapping[str, str] = {}
     headers: Mapping[str, str] = {}
     repeatable: bool = True
-    settled_by: type[ConductorError] | None = None
+    settled_by: type[ConductorError] | tuple[type[ConductorError], ...] = ()
     answers: tuple[int, ...] = ()
 
 
@@ -146,7 +146,7 @@ class Transport:
                     raise failed.error from failed.__cause__
                 raise
             except ConductorError as error:
-                if (lost or sent.times > 1) and call.settled_by is not None and isinstance(error, call.settled_by):
+                if (lost or sent.times > 1) and isinstance(error, call.settled_by):
                     return None
                 raise
 
@@ -210,6 +210,20 @@ class Transport:
             return json_text.loads(data)
         except (ValueError, RecursionError) as exc:
             raise ServiceError(f"{self.base_url} answered with no JSON", status=reply.status) from exc
+
+    async def content(self, path: str) -> bytes:
+        """What is at this path, as it is: it may be large, so that a pause is what ends an attempt. Raises:
+        ConductorError."""
+        call = Call("GET", path)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.timeout_s, sock_read=self.timeout_s)
+
+        async def attempt() -> bytes:
+            async with self._request(call, None, {"Accept": "*/*"}, timeout) as reply:
+                data = await reply.read()
+                _raise_for_status(reply, data)
+                return data
+
+        return await self.retrying(attempt)
 
     @asynccontextmanager
     async def events(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from conductor_ai.schemas.events import Event
 from conductor_ai.schemas.messages import Message
 from conductor_ai.schemas.session import SessionStatus
 from conductor_ai.sdk.base import ToolDefinition, ToolResult
+from conductor_ai.sdk.context import SessionFile
 from conductor_ai.sdk.security.approval import Approver
 from conductor_ai.storage.base import Cursor, IdempotencyMark, SessionFilter
 from conductor_ai.tools.registry import PluginInfo, ToolRegistry
@@ -65,11 +66,15 @@ class Conductor:
         return list(self._registry.definitions)
 
     def tool(self, name: str) -> ToolDefinition:
-        """Raises: UnknownTool; MissingExtra, with the line that installs what the tool needs."""
+        """Raises: UnknownTool; MissingExtra or ToolUnavailable, with the line that gives the tool what it needs."""
         return self._registry.registered(name).definition
 
     def models(self) -> list[ModelInfo]:
         return list(self._catalog.list_models())
+
+    def model(self, model_id: str) -> ModelInfo:
+        """One that no list shows may be known all the same. Raises: UnknownModel, ModelForbidden, InvalidInput."""
+        return self._catalog.get_model(model_id)
 
     def model_tests(
         self,
@@ -129,15 +134,26 @@ class Conductor:
         self._runners[org_id, session.session_id] = runner
         return session
 
-    async def run(self, session_id: str, *, org_id: str = "default", on_event: OnEvent | None = None) -> AgentSession:
+    async def run(
+        self,
+        session_id: str,
+        *,
+        org_id: str = "default",
+        on_event: OnEvent | None = None,
+        watchers_due: bool = False,
+    ) -> AgentSession:
         """Drive a started session until it stops; cancelling the awaiting task leaves it paused.
 
+        Args:
+            watchers_due: Somebody may come to watch it by and by: the first answer is streamed in any case.
         Raises: SessionBusy where it is being driven already.
         """
         runner = self._runners.get((org_id, session_id))
         if runner is None:
             return await self.resume(session_id, org_id=org_id, on_event=on_event)
-        return await self._driven(org_id, session_id, runner, runner.drive(session_id, on_event=on_event))
+        return await self._driven(
+            org_id, session_id, runner, runner.drive(session_id, on_event=on_event, watchers_due=watchers_due)
+        )
 
     async def resume(
         self,
@@ -233,7 +249,7 @@ class Conductor:
             runner = self._runners.get((org_id, session_id))
             if runner is not None and runner.drives(session_id):
                 return await runner.cancel(session_id, by=by)
-            await states.store.request_cancel(session_id, org_id)
+            await states.store.request_cancel(session_id, org_id, by)
             try:
                 log = await states.claim(session_id, org_id, None)
             except SessionBusy:
@@ -245,6 +261,18 @@ class Conductor:
             finally:
                 log.release()
             return await self.session(session_id, org_id=org_id)
+
+    async def discard_messages(
+        self,
+        session_id: str,
+        *,
+        reason: str,
+        message_id: str | None = None,
+        org_id: str = "default",
+        by: str = "caller",
+    ) -> None:
+        """Forget what waits for a session, or one message of it; the audit says how many, by whom and why."""
+        await self._runtime.states.discard_messages(session_id, org_id, by, reason, message_id)
 
     async def session(self, session_id: str, *, org_id: str = "default") -> AgentSession:
         """A session with its steps. Raises: SessionNotFound."""
@@ -265,8 +293,20 @@ class Conductor:
         )
         return [AgentSession.of(record) for record in records]
 
+    async def files(self, session_id: str, *, org_id: str = "default") -> list[SessionFile]:
+        """What the session's tools left with it, by name. Raises: SessionNotFound."""
+        return await self._runtime.states.store.files(session_id, org_id)
+
+    async def file(self, session_id: str, name: str, *, org_id: str = "default") -> bytes:
+        """Raises: SessionNotFound, FileNotStored."""
+        _, content = await self._runtime.states.store.file(session_id, org_id, name)
+        return content
+
     async def delete(self, session_id: str, *, org_id: str = "default", by: str = "caller") -> None:
-        """Remove a session and its log; its audit rows stay, with a tombstone. Raises: SessionNotFound, SessionBusy."""
+        """Remove a session with its log and files; its audit rows stay, with a tombstone.
+
+        Raises: SessionNotFound, SessionBusy.
+        """
         await self._runtime.states.delete(session_id, org_id, by)
 
     async def events(self, session_id: str, *, org_id: str = "default", after_seq: int = 0) -> list[Event]:
@@ -295,10 +335,6 @@ class Conductor:
         Raises: ApprovalNotFound, ApprovalAlreadyDecided, ApprovalVoid where the stored arguments were changed.
         """
         return await decide(self._runtime.states, approval_id, decision, by=by, reason=reason, org_id=org_id)
-
-    def live(self, session_id: str) -> AsyncIterator[dict[str, Any]]:
-        """What happens in a session of this process from now on: its events, and live items that are not stored."""
-        return self._runtime.states.hot.subscribe(session_id)
 
     async def close(self) -> None:
         for runner in self._runners.values():
@@ -348,15 +384,19 @@ class Conductor:
     async def _runner_of(self, session_id: str, org_id: str) -> AgentRunner:
         """A runner for a session as its log describes it.
 
-        Raises: UnknownTool where one of its tools is not loaded, MissingExtra where one lacks its extra.
+        Raises: UnknownTool where one of its tools is not loaded, MissingExtra or ToolUnavailable where one
+            cannot work here.
         """
         config, _ = await self._runtime.states.config(session_id, org_id)
         known = {tool.name for tool in self._registry.definitions} | self._registry.unavailable.keys()
         missing = [name for name in config.tools if name not in known]
         if missing:
+            broken = [f"plugin {plugin.name} was not loaded: {plugin.error}" for plugin in self.plugins if plugin.error]
             raise UnknownTool(
-                f"session {session_id} uses tools that are not loaded: {', '.join(missing)}",
-                hint="name the folder that has them: --plugins-dir DIR",
+                "; ".join([f"session {session_id} uses tools that are not loaded: {', '.join(missing)}", *broken]),
+                hint="mend the plugin, and start again"
+                if broken
+                else "name the folder that has them: --plugins-dir DIR",
             )
         return AgentRunner(
             None,

@@ -53,7 +53,8 @@ class Follows:
         """Events of the session behind `after_seq` as `Event.to_dict`, and live items without `seq` between them.
 
         It ends after an event with which the session stops (completed, failed, cancelled, paused) and that is its
-        newest; so it ends at once where the reader has seen that one. It goes on while an approval is waited for.
+        newest; so it ends at once where the reader has seen that one. It goes on while an approval is waited for. An
+        `after_seq` that is not there yet counts as the newest one.
 
         Raises: SessionNotFound, StorageError; before the first item only.
         """
@@ -67,6 +68,8 @@ class Follows:
         watch.readers += 1
         try:
             await watch.opened()
+            if after_seq > watch.seq:  # further than is known here, or than there is
+                reader.begin_after(min(after_seq, (await self._store.session(session_id, org_id)).last_seq))
             while (items := await reader.more()) is not None:
                 for item in items:
                     yield item
@@ -237,6 +240,9 @@ class _Reader:
         self._stopped = False
         """Whether the newest event that it was given is one with which a session stops."""
         self._looked = False
+
+    def begin_after(self, seq: int) -> None:
+        self._seq = seq
 
     async def more(self) -> list[dict[str, Any]] | None:
         """What comes next, as soon as there is something; None where nothing does any more."""

@@ -18,11 +18,11 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from typing import NamedTuple, NoReturn
 
 from conductor_ai.errors import InvalidInput, KeyNotFound, StorageError, Unauthorized
 from conductor_ai.observability.audit import AuditLogger
-from conductor_ai.schemas.orgs import Caller, KeyRecord, Scope, checked_org_id
+from conductor_ai.schemas.orgs import Caller, KeyRecord, Scope, checked_org_id, same_holder
 from conductor_ai.storage.base import OrgStore
 from conductor_ai.storage.rows import moment, storable
 
@@ -51,6 +51,14 @@ class _Checked:
     caller: Caller | None
 
 
+class Rotated(NamedTuple):
+    """What a rotation made: the new key's record and its text, and the old key as it is now, with its end."""
+
+    record: KeyRecord
+    key: str
+    old: KeyRecord
+
+
 class Keys:
     """`env` is one of ENVIRONMENTS' values; `clock` gives seconds since 1970."""
 
@@ -67,6 +75,8 @@ class Keys:
         self._valid: dict[bytes, _Checked] = {}
         self._invalid: dict[bytes, _Checked] = {}
         self._use_told: dict[str, float] = {}
+        self._looked_for_keys_at: float | None = None
+        self._has_keys = False
 
     async def create(
         self, org_id: str, *, scopes: Iterable[Scope | str], name: str = "", expires_at: str | None = None, by: str
@@ -79,33 +89,35 @@ class Keys:
         Raises: InvalidInput.
         """
         return await self._create(
-            checked_org_id(org_id), _scopes(scopes), _name(name), self._future(expires_at), by, "key.created", {}
+            checked_org_id(org_id), _scopes(scopes), _name(name), self._future(expires_at), by, "key.created"
         )
 
-    async def rotate(self, key_id: str, org_id: str, *, by: str, grace_s: float = GRACE_S) -> tuple[KeyRecord, str]:
+    async def rotate(self, key_id: str, org_id: str, *, by: str, grace_s: float = GRACE_S) -> Rotated:
         """A new key for the org, name and scopes of another, which works on for `grace_s` seconds at most.
 
-        Where the old key was made to expire, the new one lives as long as that was meant to.
+        Where the old key was made to expire, the new one lives as long as that was meant to. Both count as one holder:
+        see `same_holder`.
         Raises: KeyNotFound; InvalidInput for a key that works no more, or a grace below zero.
         """
         if not 0 <= grace_s < timedelta.max.total_seconds():
             raise InvalidInput(f"a grace of {grace_s} s is not possible", hint="0 ends the old key at once")
         old = await self._of_org(key_id, org_id)
-        if not self._works(old):
+        if not old.works_at(self._now()):
             raise InvalidInput(f"key {old.key_id} works no more", hint="create a new one")
         ends_at, expires_at = _later(self._now(), grace_s), None
         if old.expires_at is not None:
             expires_at = _later(self._now(), _seconds(old.expires_at) - _seconds(old.created_at))
-        facts = {"in_place_of": old.key_id}
-        made = await self._create(old.org_id, old.scopes, old.name, expires_at, by, "key.rotated", facts)
+        new, text = await self._create(
+            old.org_id, old.scopes, old.name, expires_at, by, "key.rotated", in_place_of=old.key_id
+        )
         entry = self._audit.entry(
             "key",
             "key.expiry_set",
-            {"key_id": old.key_id, "expires_at": ends_at, "new_key_id": made[0].key_id, "by": by},
+            {"key_id": old.key_id, "expires_at": ends_at, "new_key_id": new.key_id, "by": by},
         )
-        await self._store.expire_key(old.key_id, old.org_id, ends_at, entry)
+        old = await self._store.expire_key(old.key_id, old.org_id, ends_at, entry)
         self._forget(old.key_id)
-        return made
+        return Rotated(new, text, old)
 
     async def revoke(self, key_id: str, org_id: str, *, by: str) -> KeyRecord:
         """End a key: at once in this process, elsewhere within a second. Raises: KeyNotFound."""
@@ -117,6 +129,29 @@ class Keys:
     async def list(self, org_id: str) -> list[KeyRecord]:
         """Oldest first, revoked and expired ones included."""
         return await self._store.keys(org_id)
+
+    async def exist(self) -> bool:
+        """Whether anybody ever made a key, of any org: at once in this process, elsewhere within a second.
+
+        One that was revoked or has expired counts: a server must not be open to all once its last key has run out.
+        """
+        now = self._clock()
+        looked_at = self._looked_for_keys_at
+        if not self._has_keys and (looked_at is None or not 0 <= now - looked_at < _CACHED_S):
+            self._has_keys = await self._store.has_keys()
+            self._looked_for_keys_at = now
+        return self._has_keys
+
+    async def admits(self, caller: Caller) -> bool:
+        """Whether who was let in before still would be: their key works, or none was made since. Asks the store."""
+        if caller.key_id is None:
+            return not await self.exist()
+        found = await self._store.key(caller.key_id)
+        return found is not None and found[0].works_at(self._now())
+
+    async def same_holder(self, key_id: str, org_id: str) -> frozenset[str]:
+        """The ids of the org's keys that were made in place of this one, or it of them, itself among them."""
+        return same_holder(key_id, await self._store.keys(org_id))
 
     async def caller(self, presented: str | None) -> Caller:
         """Whose key this is.
@@ -140,13 +175,10 @@ class Keys:
         is_whole = match is not None and zlib.crc32(match[1].encode()) == int(match[3], 16)
         found = await self._store.key(match[2] if match is not None and is_whole else _NO_ID)
         is_same = hmac.compare_digest(self._nobodys_digest if found is None else found[1], digest)
-        if found is None or not is_same or not self._works(found[0]):
+        if found is None or not is_same or not found[0].works_at(self._now()):
             return None
         await self._tell_use(found[0])
         return Caller(found[0].org_id, found[0].scopes, found[0].key_id)
-
-    def _works(self, key: KeyRecord) -> bool:
-        return key.revoked_at is None and (key.expires_at is None or key.expires_at > self._now())
 
     async def _tell_use(self, key: KeyRecord) -> None:
         now = self._clock()
@@ -167,15 +199,18 @@ class Keys:
         expires_at: str | None,
         by: str,
         action: str,
-        facts: dict[str, Any],
+        in_place_of: str | None = None,
     ) -> tuple[KeyRecord, str]:
         key_id = "".join(secrets.choice(_ID_CHARS) for _ in range(8))
         secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
         text = f"cond_{self._env}_{key_id}_{secret}"
         text += f"{zlib.crc32(text.encode()):08x}"
-        record = KeyRecord(key_id, org_id, name, scopes, self._now(), by, expires_at)
+        record = KeyRecord(key_id, org_id, name, scopes, self._now(), by, expires_at, in_place_of=in_place_of)
         told = {"key_id": key_id, "name": name, "scopes": sorted(scopes), "expires_at": expires_at, "by": by}
-        await self._store.add_key(record, self._digest(text), self._audit.entry("key", action, told | facts))
+        if in_place_of is not None:
+            told["in_place_of"] = in_place_of
+        await self._store.add_key(record, self._digest(text), self._audit.entry("key", action, told))
+        self._has_keys = True
         return record, text
 
     async def _of_org(self, key_id: str, org_id: str) -> KeyRecord:

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from enum import StrEnum
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -46,7 +46,7 @@ from conductor_ai.schemas.events import Event, EventType
 from conductor_ai.schemas.ids import utc_now
 from conductor_ai.schemas.limits import Limits
 from conductor_ai.schemas.session import PauseReason, SessionStatus
-from conductor_ai.schemas.usage import money_text
+from conductor_ai.schemas.usage import LEAST_USD, money_text
 from conductor_ai.tools.registry import ToolRegistry
 
 MODEL_TEST = "model-test"
@@ -312,7 +312,9 @@ class _ModelTest:
         if self._max_cost_usd is None:
             return None
         cost = CostSummary.of(event for log in self._logs.values() for event in log)
-        return self._max_cost_usd - (cost.at_least_usd if cost.at_most_usd is None else cost.at_most_usd)
+        left_usd = self._max_cost_usd - (cost.at_least_usd if cost.at_most_usd is None else cost.at_most_usd)
+        # A bill may have more decimals than a limit.
+        return left_usd.quantize(LEAST_USD, rounding=ROUND_DOWN)
 
     async def _log_of(self, name: CheckName, session_id: str) -> Sequence[Event]:
         log = self._logs[name] = await self._runtime.states.store.events(session_id, self._org_id)

@@ -45,18 +45,19 @@ class Orgs:
         return known[1]
 
     async def list(self) -> list[OrgRecord]:
-        """Those that have limits or keys of their own, by id."""
+        """Those that have limits or keys of their own, by id. One whose limits cannot be read says so."""
         return await self._store.orgs()
 
     async def set_limits(self, org_id: str, changes: dict[str, Any], *, by: str) -> OrgRecord:
         """Replace some limits: at once in this process, elsewhere within a second. None takes a limit away.
 
-        Raises: InvalidInput for an unknown limit, or a value that is no positive number.
+        Raises: InvalidInput for an unknown limit, or a value that it cannot have; StoreCorrupt where a limit that is
+            not replaced cannot be read.
         """
-        limits = (await self._store.org(checked_org_id(org_id))).limits.with_changes(changes)
+        limits = OrgLimits().with_changes(changes)
         told = {name: value for name, value in limits.to_dict().items() if name in changes}
         entry = self._audit.entry("org", "org.limits_set", {"limits": told, "by": by})
-        record = await self._store.set_org_limits(org_id, limits, entry)
+        record = await self._store.set_org_limits(checked_org_id(org_id), changes, entry)
         self._keep((self._clock(), record))
         return record
 

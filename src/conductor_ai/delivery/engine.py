@@ -33,6 +33,10 @@ class Engine(Protocol):
         """
         ...
 
+    def holds_back(self, org_id: str, session_id: str) -> bool:
+        """Whether the session could not be driven, and waits for its next try."""
+        ...
+
     async def settled(self, org_id: str, session_id: str) -> None:
         """Return once this process has let go of a session that has stopped, so that it can be taken up again."""
         ...

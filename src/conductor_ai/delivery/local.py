@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from conductor_ai.agents.cancel_watch import SOMEBODY
 from conductor_ai.conductor import Conductor
 from conductor_ai.delivery.failures import Failures, spread
 from conductor_ai.delivery.queue import deliver_next
@@ -85,7 +86,10 @@ class LocalEngine:
         if task.done():
             task.result()
         else:
-            await self._store.request_cancel(session_id, org_id)
+            await self._store.request_cancel(session_id, org_id, by)
+
+    def holds_back(self, org_id: str, session_id: str) -> bool:
+        return self._failures.holds_back((org_id, session_id))
 
     async def settled(self, org_id: str, session_id: str) -> None:
         ending = [self._tasks.get((org_id, session_id)), self._stops.get((org_id, session_id))]
@@ -105,7 +109,7 @@ class LocalEngine:
         return {
             "running": len(self._tasks),
             "held_back": len(self._failures),
-            "ok": not self._leaving and not any(task.done() for task in self._watching[:1]),
+            "ok": not self._leaving and not any(task.done() for task in self._watching),
         }
 
     async def close(self, grace_s: float) -> None:
@@ -141,7 +145,8 @@ class LocalEngine:
             else:
                 return
             if not self._is_leaving():
-                await self._conductor.run(session_id, org_id=org_id)
+                # Whoever made it run learns of it only now, and may want to watch.
+                await self._conductor.run(session_id, org_id=org_id, watchers_due=True)
 
     def _is_leaving(self) -> bool:
         """A method: it changes while others wait, which a type checker that has seen it once does not expect."""
@@ -153,13 +158,13 @@ class LocalEngine:
         status = record.status
         ended = status in (SessionStatus.COMPLETED, SessionStatus.FAILED)
         if not ended and (status is SessionStatus.CANCELLING or record.cancel_requested_at is not None):
-            await self._conductor.cancel(session_id, org_id=org_id, by="another process")
+            await self._conductor.cancel(session_id, org_id=org_id, by=record.cancel_requested_by or SOMEBODY)
             return False
         if ended:
             queued = await self._store.queued_messages(session_id, org_id)
             if len(queued) > 1:
                 self._woken.add((org_id, session_id))
-            return bool(queued) and await deliver_next(self._conductor, self._store, queued[0])
+            return bool(queued) and await deliver_next(self._conductor, queued[0])
         if status not in _RUN_ON:
             return False
         if status is SessionStatus.WAITING_APPROVAL and await self._store.approvals(
@@ -181,8 +186,8 @@ class LocalEngine:
         else:
             self._woken.discard(key)  # the sweep will find what is still to be done
 
-    def _end(self, org_id: str, session_id: str, by: str) -> asyncio.Task[object]:
-        """The task that ends a session; one, however often it is asked for."""
+    def _end(self, org_id: str, session_id: str, by: str | None) -> asyncio.Task[object]:
+        """The task that ends a session; one, however often it is asked for. `by` None: the store knows."""
         key = (org_id, session_id)
         task = self._stops.get(key)
         if task is None:
@@ -190,13 +195,15 @@ class LocalEngine:
             task.add_done_callback(lambda ended: self._stopped(key, ended))
         return task
 
-    async def _cancel(self, org_id: str, session_id: str, by: str) -> None:
+    async def _cancel(self, org_id: str, session_id: str, by: str | None) -> None:
+        if by is None:
+            by = (await self._store.session(session_id, org_id)).cancel_requested_by or SOMEBODY
         session = await self._conductor.cancel(session_id, org_id=org_id, by=by)
         if session.ended:
             await self._hot.clear_cancel(session_id)
         else:  # another process drives it: its mark in the store would be seen within a second
             await self._hot.request_cancel(session_id)
-        await self._store.discard_messages(session_id, org_id)
+        await self._conductor.discard_messages(session_id, reason="the session was cancelled", org_id=org_id, by=by)
 
     def _stopped(self, key: _Key, task: asyncio.Task[object]) -> None:
         del self._stops[key]
@@ -207,7 +214,7 @@ class LocalEngine:
     def _hear_of_cancel(self, session_id: str) -> None:
         """Another process was asked for it."""
         for key in [key for key in self._tasks if key[1] == session_id and key not in self._stops]:
-            _ = self._end(*key, "another process")
+            _ = self._end(*key, None)
 
     async def _each(self, seconds: float, look: Callable[[], Coroutine[Any, Any, None]]) -> None:
         is_away = False

@@ -32,14 +32,18 @@ from conductor_ai.observability.redaction import Redactor
 from conductor_ai.schemas.agent_session import AgentSession
 from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.schemas.audit import AuditRow
+from conductor_ai.schemas.events import EventType
 from conductor_ai.schemas.orgs import Caller, Scope
 from conductor_ai.schemas.session import ENDED, SessionRecord, SessionStatus
+from conductor_ai.sdk.context import SessionFile
 from conductor_ai.storage.base import EVERY_SESSION, Cursor, HotState, IdempotencyMark, SessionFilter, Store, UsageRow
+from conductor_ai.tools.sandbox import Sandbox
 
 T = TypeVar("T")
 WhenRunning = Literal["reject", "enqueue"]
 _logger = logging.getLogger(__name__)
 _RUNS = frozenset({SessionStatus.QUEUED, SessionStatus.RUNNING})
+_SENT_ON = frozenset({EventType.SESSION_CREATED, EventType.SESSION_RESUMED})
 _PING_S = 5.0
 
 
@@ -60,6 +64,7 @@ class Service:
         hot: HotState,
         views: Views,
         redactor: Redactor,
+        sandbox: Sandbox,
     ) -> None:
         self.conductor = conductor
         self.engine = engine
@@ -69,6 +74,7 @@ class Service:
         self.hot = hot
         self._views = views
         self._redactor = redactor
+        self.sandbox = sandbox
         self._follows = Follows(store, hot)
         self._under_way: set[asyncio.Future[Any]] = set()
 
@@ -111,10 +117,11 @@ class Service:
         return await self._to_its_end(self._send(session_id, message, caller, when_running, limits, idempotency))
 
     async def resume(self, session_id: str, *, caller: Caller, limits: dict[str, Any] | None = None) -> AgentSession:
-        """Go on with a session that was paused, or that failed and may be resumed. A completed or cancelled one, or one
-        that waits for an approval, is returned as it is.
+        """Go on with a session that was paused, or that failed and may be resumed. One that waits for an approval is
+        returned as it is; one that should run, but could not be driven here, is tried again.
 
-        Raises: SessionNotFound, SessionBusy, InvalidTransition, UsageError, TooManySessions, BudgetSpent.
+        Raises: SessionNotFound, SessionBusy, UsageError, TooManySessions, BudgetSpent; InvalidTransition, also where it
+            is completed or cancelled.
         """
         return await self._to_its_end(self._resume(session_id, caller, limits))
 
@@ -151,8 +158,9 @@ class Service:
         """Decide an approval; its session goes on by itself once nothing is undecided. The same decision again changes
         nothing.
 
-        A key that started a session does not approve what that session asks for, unless it has the scope `admin`, with
-        which it could make itself another key. Any key that may decide at all may deny.
+        A key that started a session, or sent it on, does not approve what that session asks for, nor does one that was
+        rotated from it or to it, unless it has the scope `admin`, with which it could make itself another key. Any key
+        that may decide at all may deny.
         Raises: ApprovalNotFound, ApprovalAlreadyDecided, ApprovalVoid, Forbidden.
         """
         return await self._to_its_end(self._decide(approval_id, decision, caller, reason))
@@ -160,6 +168,14 @@ class Service:
     async def session(self, session_id: str, *, caller: Caller) -> dict[str, Any]:
         """As `AgentSession.to_dict`, with steps. Raises: SessionNotFound."""
         return await self._views.view(session_id, caller.org_id)
+
+    async def files(self, session_id: str, *, caller: Caller) -> list[SessionFile]:
+        """By name. Raises: SessionNotFound."""
+        return await self.store.files(session_id, caller.org_id)
+
+    async def file(self, session_id: str, name: str, *, caller: Caller) -> tuple[SessionFile, bytes]:
+        """Raises: SessionNotFound, FileNotStored."""
+        return await self.store.file(session_id, caller.org_id, name)
 
     async def sessions(
         self,
@@ -217,7 +233,8 @@ class Service:
             status = "down"
         elif not (hot["ok"] and worker["ok"]):
             status = "degraded"
-        parts = {"database": database, "hot_state": hot, "worker": worker}
+        # Without a sandbox its tool is not offered, and everything else works.
+        parts = {"database": database, "hot_state": hot, "worker": worker, "sandbox": self.sandbox.state()}
         return {"status": status, "version": version("conductor-ai"), **parts}
 
     async def _start(self, request: StartRequest, caller: Caller, idempotency: IdempotencyMark | None) -> AgentSession:
@@ -293,9 +310,12 @@ class Service:
         record = await self.store.session(session_id, org_id)
         if shown(record).status is SessionStatus.CANCELLING:
             raise _being_cancelled(record)
-        if record.status in _RUNS:
+        if record.status in (SessionStatus.COMPLETED, SessionStatus.CANCELLED):
+            hint = "send it a message instead" if record.status is SessionStatus.COMPLETED else None
+            raise InvalidTransition(f"session {session_id} is {record.status} already", hint=hint)
+        if record.status in _RUNS and not self.engine.holds_back(org_id, session_id):
             raise _busy(record)
-        if record.status not in (SessionStatus.PAUSED, SessionStatus.FAILED):
+        if record.status is SessionStatus.WAITING_APPROVAL:
             return await self.conductor.session(session_id, org_id=org_id)
         await self.engine.settled(org_id, session_id)
         async with self.orgs.starting(org_id):
@@ -342,10 +362,13 @@ class Service:
         if caller.key_id is None or Scope.ADMIN in caller.scopes:
             return
         approval = await self.store.approval(approval_id, caller.org_id)
-        [created] = await self.store.events(approval.session_id, caller.org_id, limit=1)
-        if created.payload.get("by") == caller.name:
+        # All of the log: what was said to a session long ago may be why it asks now.
+        log = await self.store.events(approval.session_id, caller.org_id)
+        asked = {event.payload.get("by") for event in log if event.type in _SENT_ON}
+        holder = await self.keys.same_holder(caller.key_id, caller.org_id)
+        if any(Caller(caller.org_id, key_id=key_id).name in asked for key_id in holder):
             raise Forbidden(
-                "the key that started a session may not approve what it asks for",
+                "the key that started a session or sent it on may not approve what it asks for",
                 hint="approve with another key of the org; this one may deny",
             )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from conductor_ai.model_catalog.pricing import Price, in_force
 
@@ -112,6 +113,32 @@ class ModelInfo:
     def price_on(self, day: date) -> Price | None:
         """The price in force on `day`; None where it is not known."""
         return in_force(self.prices, day)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data, with the price of today; money is a string."""
+        price = self.price
+        return {
+            "id": self.id,
+            "name": self.name,
+            "provider": self.provider.value,
+            "wire_id": self.wire_id,
+            "vendor": self.vendor,
+            "origin": self.origin,
+            "context_window": self.context_window,
+            "max_output_tokens": self.max_output_tokens,
+            "vision": self.vision,
+            "native_tools": self.native_tools,
+            "forced_tools": self.forced_tools,
+            "answer_schema": self.answer_schema.value,
+            "temperature": self.temperature,
+            "reasoning": self.reasoning.value,
+            "always_reasons": self.always_reasons,
+            "hosts": list(self.hosts),
+            "budget": self.budget.value,
+            "price": None if price is None else price.to_dict(),
+            "retires_on": self.retires_on and self.retires_on.isoformat(),
+            "successor": self.successor,
+        }
 
 
 def budget_of(prices: tuple[Price, ...]) -> Budget:

@@ -104,6 +104,12 @@ class Price:
         object.__setattr__(self, "_exponent", -decimals - 6)
         object.__setattr__(self, "_tiers", tuple((above, _units(rates, decimals)) for above, rates in tiers))
 
+    def to_dict(self) -> dict[str, str | None]:
+        """JSON data: the rates of short prompts as exact text."""
+        names = ("input", "output", "cache_read", "cache_write")
+        figures = {name: _figure(rate) for name, rate in zip(names, self.rates.figures(), strict=True)}
+        return {**figures, "source": self.source, "as_of": None if self.as_of is None else self.as_of.isoformat()}
+
     @property
     def is_free(self) -> bool:
         """Whether no call can cost anything."""
@@ -175,6 +181,10 @@ def in_force(prices: Sequence[Price], day: date) -> Price | None:
         if price.starts_on is None or price.starts_on <= day:
             return price
     return None
+
+
+def _figure(rate: Decimal | None) -> str | None:
+    return None if rate is None else format(rate.normalize(_EXACT), "f")
 
 
 def _decimals(figure: Decimal) -> int:

@@ -90,6 +90,10 @@ class Redactor:
                 return self._kept_json(text, self.clean_log)
         return text
 
+    def is_in(self, content: bytes) -> bool:
+        """Whether a registered secret stands in it, as UTF-8."""
+        return any(needle.encode(errors="surrogatepass") in content for needle in self._needles)
+
     def _without_secrets(self, text: str) -> str:
         return text if self._secrets is None else self._secrets.sub(REDACTED, text)
 

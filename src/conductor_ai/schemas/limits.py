@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Self
 
 from conductor_ai.errors import InvalidInput
+from conductor_ai.schemas.usage import bound_usd
 from conductor_ai.sdk.base import MAX_TIMEOUT_S
 
 
@@ -20,7 +21,8 @@ class Limits:
     keeps the whole).
 
     Numbers may come as text or as another kind of number, as long as nothing is lost; they must be finite and above
-    zero, `tool_timeout_s` at most 7 days, `deadline_s` at most 10 years. Raises: InvalidInput.
+    zero, `tool_timeout_s` at most 7 days, `deadline_s` at most 10 years, money as `bound_usd` has it. Raises:
+    InvalidInput.
     """
 
     max_steps: int | None = 50
@@ -60,12 +62,12 @@ class Limits:
         """JSON data; money is a string."""
         data = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.max_cost_usd is not None:
-            data["max_cost_usd"] = str(self.max_cost_usd)
+            data["max_cost_usd"] = format(self.max_cost_usd, "f")
         return data
 
 
 _OPTIONAL = ("max_steps", "max_cost_usd", "max_tokens", "deadline_s")
-_KINDS = {"max_cost_usd": Decimal, "deadline_s": float, "tool_timeout_s": float}
+_KINDS = {"deadline_s": float, "tool_timeout_s": float}
 # Beyond these, a bound is a slip of the pen, and a date computed from it may overflow.
 _MOST = {"tool_timeout_s": MAX_TIMEOUT_S, "deadline_s": 3650 * 86_400.0}
 _MOST_OF_OTHERS = 10**15
@@ -75,6 +77,11 @@ def _checked(name: str, value: Any) -> Any:
     """The value in the kind that its limit has. Raises: InvalidInput."""
     if value is None and name in _OPTIONAL:
         return None
+    if name == "max_cost_usd":
+        try:
+            return bound_usd(value)
+        except ValueError as exc:
+            raise InvalidInput(f"limit {name} must be {exc}, got {value!r:.40}") from None
     kind = _KINDS.get(name, int)
     try:
         if isinstance(value, bool):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Self
 
 from conductor_ai.errors import InvalidInput
-from conductor_ai.schemas.usage import money_text
+from conductor_ai.schemas.usage import bound_usd, money_text
 
 DEFAULT_ORG = "default"
 
@@ -26,6 +27,7 @@ class Scope(StrEnum):
 
 ALL_SCOPES = frozenset(Scope)
 _ORG_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,99}")
+MONEY_LIMITS = ("max_usd_per_day", "max_usd_per_month")
 _MOST = 10**9  # fits into the integers of every database
 
 
@@ -42,17 +44,20 @@ def checked_org_id(org_id: str) -> str:
 def _checked(name: str, value: Any) -> Any:
     if value is None:
         return None
-    kind = Decimal if name.startswith("max_usd") else int
+    if name in MONEY_LIMITS:
+        try:
+            return bound_usd(value)
+        except ValueError as exc:
+            raise InvalidInput(f"{name} must be {exc}, got {value!r:.40}") from None
     try:
         if isinstance(value, bool):
             raise ValueError
         number = Decimal(str(value))
-        if not number.is_finite() or not 0 < number <= _MOST or (kind is int and number != int(number)):
+        if not number.is_finite() or not 1 <= number <= _MOST or number != int(number):
             raise ValueError
-    except (ArithmeticError, TypeError, ValueError):
-        what = "an amount in US dollars" if kind is Decimal else "a whole number"
-        raise InvalidInput(f"{name} must be {what} above zero, got {value!r:.40}") from None
-    return kind(number)
+    except (ArithmeticError, ValueError):
+        raise InvalidInput(f"{name} must be a whole number above zero, got {value!r:.40}") from None
+    return int(number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,25 +98,33 @@ class OrgLimits:
 
 @dataclass(frozen=True, slots=True)
 class OrgRecord:
-    """One org. An org without a row of its own has no limits and no dates."""
+    """One org. An org without a row of its own has no limits and no dates.
+
+    `problem`, only in a list: its limits cannot be read, and those here are not its own.
+    """
 
     org_id: str
     limits: OrgLimits = OrgLimits()
     created_at: str | None = None
     updated_at: str | None = None
+    problem: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        data = {
             "org_id": self.org_id,
             "limits": self.limits.to_dict(),
             "created_at": self.created_at,
             "updated_at": self.updated_at,
         }
+        return data if self.problem is None else {**data, "limits": None, "problem": self.problem}
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """One key, without anything that it could be made from. Dates are ISO 8601 UTC; None: never."""
+    """One key, without anything that it could be made from. Dates are ISO 8601 UTC; None: never.
+
+    `in_place_of` is the id of the key that was rotated to make this one.
+    """
 
     key_id: str
     org_id: str
@@ -122,6 +135,11 @@ class KeyRecord:
     expires_at: str | None = None
     revoked_at: str | None = None
     last_used_at: str | None = None
+    in_place_of: str | None = None
+
+    def works_at(self, now: str) -> bool:
+        """Whether it opens anything at `now`, ISO 8601 UTC with microseconds as all dates here."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -134,7 +152,22 @@ class KeyRecord:
             "expires_at": self.expires_at,
             "revoked_at": self.revoked_at,
             "last_used_at": self.last_used_at,
+            "in_place_of": self.in_place_of,
         }
+
+
+def same_holder(key_id: str, keys: Iterable[KeyRecord]) -> frozenset[str]:
+    """The ids of all keys that stand in one line of rotations with this one, itself among them."""
+    before = {key.key_id: key.in_place_of for key in keys}
+
+    def first(one: str) -> str:
+        passed = {one}
+        while (older := before.get(one)) is not None and older not in passed:  # rows may say anything
+            passed.add(one := older)
+        return one
+
+    origin = first(key_id)
+    return frozenset(one for one in {*before, key_id} if first(one) == origin)
 
 
 @dataclass(frozen=True, slots=True)

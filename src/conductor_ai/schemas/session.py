@@ -59,7 +59,7 @@ class SessionRecord:
     """One row of `sessions`: the log's projection, as last stored. Money in US dollars; None where a call had no price.
 
     `owner_epoch` counts claims; `last_seq` is the newest event; `audit_seq` and `audit_head` are the length and the
-    newest hash of the session's audit chain.
+    newest hash of the session's audit chain. `cancel_requested_by` is of use only beside `cancel_requested_at`.
     """
 
     session_id: str
@@ -80,5 +80,6 @@ class SessionRecord:
     audit_seq: int
     audit_head: str
     cancel_requested_at: str | None
+    cancel_requested_by: str | None
     created_at: str
     updated_at: str

@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
+from typing import Any
+
+LEAST_USD = Decimal("0.000000001")
+MOST_USD = 10**9
+MOST_USD_DECIMALS = 12
+"""What an amount is that somebody sets as a bound: beyond these it is a slip of the pen, or an attack."""
+
+# Wide enough for every amount within the bounds, whatever the context of the caller is.
+_EXACT = Context(prec=40)
+_STEP = Decimal(1).scaleb(-MOST_USD_DECIMALS)
 
 
 def money_text(cost_usd: Decimal) -> str:
     """Exact US dollars without an exponent or needless zeros: how money is stored and put into JSON."""
-    return format(cost_usd.normalize(), "f")
+    return format(cost_usd.normalize(_EXACT), "f")
+
+
+def bound_usd(value: Any) -> Decimal:
+    """An amount of US dollars that somebody sets as a bound, from text or a number.
+
+    Raises: ValueError for what is no amount, is below LEAST_USD or above MOST_USD, or has too many decimals; its text
+        goes on after "must be".
+    """
+    try:
+        amount = Decimal("NaN" if isinstance(value, bool) else str(value))
+    except (ArithmeticError, ValueError):
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount <= 0:
+        raise ValueError("an amount in US dollars above zero")
+    if not LEAST_USD <= amount <= MOST_USD:  # before all else: 1e-999990 has a million digits when it is written out
+        raise ValueError(f"from ${LEAST_USD:f} to ${MOST_USD:,}")
+    if _EXACT.quantize(amount, _STEP) != amount:
+        raise ValueError(f"an amount in US dollars with at most {MOST_USD_DECIMALS} decimals")
+    return amount
 
 
 @dataclass(frozen=True, slots=True)

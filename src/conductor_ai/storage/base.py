@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
 from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.schemas.audit import AuditEntry, AuditRow, ChainHead, ToolExecutionRow
 from conductor_ai.schemas.events import Event
-from conductor_ai.schemas.orgs import KeyRecord, OrgLimits, OrgRecord
+from conductor_ai.schemas.orgs import KeyRecord, OrgRecord
 from conductor_ai.schemas.session import PauseReason, SessionRecord, SessionStatus
-from conductor_ai.schemas.usage import Usage
+from conductor_ai.schemas.usage import Usage, money_text
+from conductor_ai.storage.files import FileStore
 
 
 class EventRow(NamedTuple):
@@ -125,6 +126,10 @@ class UsageRow(NamedTuple):
     cost_usd: Decimal
     unpriced_calls: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data; money is a string."""
+        return {**self._asdict(), "usage": self.usage.to_dict(), "cost_usd": money_text(self.cost_usd)}
+
 
 class Runnable(NamedTuple):
     """A session that somebody should drive, as the store sees it."""
@@ -222,16 +227,18 @@ class SessionStore(Protocol):
         ...
 
     async def delete_session(self, session_id: str, org_id: str, tombstone: AuditEntry) -> None:
-        """Remove the session's row, log, approvals and tool executions; its audit rows stay, and `tombstone` is chained
-        to the org's own chain in the same transaction. The caller holds the lock. Raises: SessionNotFound."""
+        """Remove the session's row, log, files, approvals and tool executions; its audit rows stay, and `tombstone` is
+        chained to the org's own chain in the same transaction. The caller holds the lock. Raises: SessionNotFound."""
         ...
 
-    async def request_cancel(self, session_id: str, org_id: str) -> None:
-        """Mark the session; whoever drives it learns of it with its next append. Raises: SessionNotFound."""
+    async def request_cancel(self, session_id: str, org_id: str, by: str) -> None:
+        """Mark the session; whoever drives it learns of it with its next append. Of several who ask for it, the first
+        one counts. Raises: SessionNotFound."""
         ...
 
-    async def cancel_requests(self) -> list[str]:
-        """Sessions of any org that were marked and have not ended: what a process asks about those it drives."""
+    async def cancel_requests(self) -> list[tuple[str, str | None]]:
+        """Sessions of any org that were marked and have not ended, each with who asked for it: what a process asks
+        about those it drives."""
         ...
 
     async def approval(self, approval_id: str, org_id: str) -> ApprovalRecord:
@@ -279,8 +286,14 @@ class SessionStore(Protocol):
         """Oldest first. Raises: SessionNotFound."""
         ...
 
-    async def discard_messages(self, session_id: str, org_id: str) -> None:
-        """Forget what is queued for a session."""
+    async def discard_messages(
+        self, session_id: str, org_id: str, entry: Callable[[int], AuditEntry], *, message_id: str | None = None
+    ) -> None:
+        """Forget what is queued for a session, or one message of it.
+
+        What `entry` makes of the number of messages is chained to the org's own chain in the same transaction; where
+        there were none, nothing is.
+        """
         ...
 
     async def runnable(self, *, limit: int) -> list[Runnable]:
@@ -318,14 +331,23 @@ class OrgStore(Protocol):
         ...
 
     async def orgs(self) -> list[OrgRecord]:
-        """Those that have limits or keys of their own, by id."""
+        """Those that have limits or keys of their own, by id. One whose limits cannot be read says so."""
         ...
 
-    async def set_org_limits(self, org_id: str, limits: OrgLimits, entry: AuditEntry) -> OrgRecord:
-        """`entry` is chained to the org's own chain in the same transaction, as in all that follow."""
+    async def set_org_limits(self, org_id: str, changes: Mapping[str, Any], entry: AuditEntry) -> OrgRecord:
+        """Replace the limits that `changes` names, None: take it away; two changes at once of different limits both
+        hold. One that cannot be read is repaired by being replaced.
+
+        `entry` is chained to the org's own chain in the same transaction, as in all that follow.
+        Raises: InvalidInput; StoreCorrupt where a limit that stays cannot be read.
+        """
         ...
 
     async def add_key(self, key: KeyRecord, digest: bytes, entry: AuditEntry) -> None: ...
+
+    async def has_keys(self) -> bool:
+        """Whether a key of any org was ever made, be it revoked or expired."""
+        ...
 
     async def key(self, key_id: str) -> tuple[KeyRecord, bytes] | None:
         """Of any org: this is how a caller's org is found out."""
@@ -370,7 +392,7 @@ class OrgStore(Protocol):
         ...
 
 
-class Store(SessionStore, OrgStore, Protocol):
+class Store(SessionStore, OrgStore, FileStore, Protocol):
     """What a database is to us."""
 
 

@@ -18,7 +18,7 @@ from conductor_ai.schemas.session import SessionRecord
 from conductor_ai.schemas.usage import Usage
 from conductor_ai.storage.base import Cursor, SessionFilter, UsageRow
 from conductor_ai.storage.column_types import Moment, exact_sum, utc_day
-from conductor_ai.storage.rows import KEY_COLUMNS, amount, key_record, moment, org_record, session_record, storable
+from conductor_ai.storage.rows import KEY_COLUMNS, amount, key_record, listed_org, moment, session_record, storable
 from conductor_ai.storage.tables import (
     api_keys,
     audit_heads,
@@ -91,7 +91,7 @@ def list_tool_executions(connection: Connection, org_id: str, session_id: str | 
 
 def list_orgs(connection: Connection) -> list[OrgRecord]:
     """Those that have limits or keys of their own, by id."""
-    records = [org_record(row) for row in connection.execute(select(orgs))]
+    records = [listed_org(row) for row in connection.execute(select(orgs))]
     known = {record.org_id for record in records}
     with_keys = connection.execute(select(api_keys.c.org_id).distinct())
     records += [OrgRecord(org_id) for (org_id,) in with_keys if org_id not in known]

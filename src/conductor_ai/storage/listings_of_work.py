@@ -14,6 +14,8 @@ from conductor_ai.storage.column_types import Moment
 from conductor_ai.storage.tables import approvals, orgs, queued_messages, sessions
 
 _RUNNING = (SessionStatus.QUEUED, SessionStatus.RUNNING, SessionStatus.CANCELLING)
+# Named, as all statuses are here: what a newer version or an accident left in a row is nobody's to touch.
+_RESTING = tuple(status for status in SessionStatus if status not in _RUNNING)
 _NEVER_DAYS = 365_000  # no session is a thousand years old, and no date lies much further back
 
 _columns = (sessions.c.org_id, sessions.c.session_id, sessions.c.status, sessions.c.created_at)
@@ -37,7 +39,7 @@ def list_runnable(
             _is_one_of(*_RUNNING, SessionStatus.WAITING_APPROVAL),
             or_(sessions.c.status != SessionStatus.WAITING_APPROVAL.value, not_(undecided)),
         ),
-        select(*_columns).where(sessions.c.cancel_requested_at.is_not(None)),
+        select(*_columns).where(sessions.c.cancel_requested_at.is_not(None), _is_one_of(*SessionStatus)),
         select(*_columns).where(_is_one_of(SessionStatus.COMPLETED, SessionStatus.FAILED), has_message),
     ]
     if driven is not None:
@@ -50,13 +52,16 @@ def list_runnable(
 def list_expired(connection: Connection, default_days: int | None, limit: int, *, now: datetime) -> list[Runnable]:
     """Sessions that do not run and were last changed before their org's retention, oldest first."""
     days = connection.execute(select(orgs.c.retention_days).where(orgs.c.retention_days.is_not(None)).distinct())
-    too_old = [and_(orgs.c.retention_days == kept, _older_than(kept, now)) for (kept,) in days.all()]
+    # One that cannot be read is its org's trouble, and keeps what that org has.
+    too_old = [
+        and_(orgs.c.retention_days == kept, _older_than(kept, now)) for (kept,) in days.all() if isinstance(kept, int)
+    ]
     if default_days is not None:
         too_old.append(and_(orgs.c.retention_days.is_(None), _older_than(default_days, now)))
     statement = (
         select(*_columns[:3])
         .select_from(sessions.outerjoin(orgs, orgs.c.org_id == sessions.c.org_id))
-        .where(not_(_is_one_of(*_RUNNING)), or_(false(), *too_old))
+        .where(_is_one_of(*_RESTING), or_(false(), *too_old))
         .order_by(sessions.c.updated_at, sessions.c.session_id)
         .limit(limit)
     )

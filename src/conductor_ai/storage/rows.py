@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar, overload
@@ -12,7 +12,7 @@ from conductor_ai.errors import InvalidInput, StoreCorrupt
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.schemas.events import Event, EventType
-from conductor_ai.schemas.orgs import KeyRecord, OrgLimits, OrgRecord, Scope
+from conductor_ai.schemas.orgs import MONEY_LIMITS, KeyRecord, OrgLimits, OrgRecord, Scope
 from conductor_ai.schemas.session import PauseReason, SessionRecord, SessionStatus
 from conductor_ai.schemas.usage import Usage
 
@@ -43,8 +43,19 @@ SESSION_COLUMNS = (
     "audit_seq",
     "audit_head",
     "cancel_requested_at",
+    "cancel_requested_by",
     "created_at",
     "updated_at",
+)
+# What goes with a deleted session. The ledger of model calls is not among it: it is what bills and budgets are made of.
+TABLES_OF_A_SESSION = (
+    "session_events",
+    "approvals",
+    "tool_executions",
+    "queued_messages",
+    "idempotency_keys",
+    "session_files",
+    "sessions",
 )
 APPROVAL_COLUMNS = tuple(ApprovalRecord.__slots__)
 LIMIT_COLUMNS = tuple(OrgLimits.__slots__)
@@ -113,17 +124,51 @@ def approval_record(row: Any) -> ApprovalRecord:
 def org_record(row: Any) -> OrgRecord:
     """From the columns of ORG_COLUMNS. Raises: StoreCorrupt where one is not what was written."""
     values = dict(zip(ORG_COLUMNS, row, strict=True))
-    org_id = values["org_id"]
-    limits = {name: _limit(name, values[name], org_id) for name in LIMIT_COLUMNS}
+    return OrgRecord(values["org_id"], changed_limits(row, {}), values["created_at"], values["updated_at"])
+
+
+def listed_org(row: Any) -> OrgRecord:
+    """As `org_record`, for a list, which one damaged row must not keep from being read."""
     try:
-        return OrgRecord(org_id, OrgLimits(**limits), values["created_at"], values["updated_at"])
-    except InvalidInput as exc:
-        raise _damaged(f"a limit of org {org_id}", exc) from exc
+        return org_record(row)
+    except StoreCorrupt as exc:
+        values = dict(zip(ORG_COLUMNS, row, strict=True))
+        told = f"{exc}; {exc.hint}"
+        return OrgRecord(values["org_id"], OrgLimits(), values["created_at"], values["updated_at"], problem=told)
 
 
-def _limit(name: str, value: Any, org_id: str) -> Any:
-    meaning: Callable[[Any], Any] = _money if name.startswith("max_usd") else _number
-    return None if value is None else _meant(meaning, value, f"{name} of org {org_id}")
+def changed_limits(row: Any | None, changes: Mapping[str, Any]) -> OrgLimits:
+    """The limits of a row of ORG_COLUMNS, None where there is none yet, with some replaced: what is replaced is not
+    read, so that a damaged limit can be set anew.
+
+    Raises: StoreCorrupt; InvalidInput as `OrgLimits.with_changes`.
+    """
+    kept: dict[str, Any] = {}
+    if row is not None:
+        values = dict(zip(ORG_COLUMNS, row, strict=True))
+        for name in LIMIT_COLUMNS:
+            if name not in changes and values[name] is not None:
+                kept |= _limit(name, values[name], values["org_id"])
+    return OrgLimits(**kept).with_changes(dict(changes))
+
+
+def has_money_limit(row: Any | None) -> bool:
+    """Whether a row of ORG_COLUMNS limits money, readable or not."""
+    return row is not None and any(row[ORG_COLUMNS.index(name)] is not None for name in MONEY_LIMITS)
+
+
+def _limit(name: str, value: Any, org_id: str) -> dict[str, Any]:
+    meaning: Callable[[Any], Any] = _money if name in MONEY_LIMITS else _number
+    try:
+        limits = {name: meaning(value)}
+        OrgLimits(**limits)
+    except (InvalidInput, ValueError, TypeError, ArithmeticError) as exc:
+        raise _damaged(
+            f"{name} of org {org_id}",
+            exc,
+            hint=f"set it anew: conductor orgs set {org_id} --{name.replace('_', '-')} N",
+        ) from exc
+    return limits
 
 
 def limit_values(limits: OrgLimits) -> tuple[Any, ...]:
@@ -170,11 +215,8 @@ def _meant(meaning: Callable[[Any], T], value: Any, subject: str) -> T:
         raise _damaged(subject, exc) from exc
 
 
-def _damaged(subject: str, exc: Exception) -> StoreCorrupt:
-    return StoreCorrupt(
-        f"{subject} is not as it was written ({type(exc).__name__}: {exc!s:.200})",
-        hint="restore the database from a backup",
-    )
+def _damaged(subject: str, exc: Exception, *, hint: str = "restore the database from a backup") -> StoreCorrupt:
+    return StoreCorrupt(f"{subject} is not as it was written ({type(exc).__name__}: {exc!s:.200})", hint=hint)
 
 
 def _number(value: Any) -> int:

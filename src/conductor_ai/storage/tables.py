@@ -33,6 +33,7 @@ sessions = Table(
     Column("audit_seq", Integer),
     Column("audit_head", Text),
     Column("cancel_requested_at", Moment),
+    Column("cancel_requested_by", Text),
     Column("created_at", Moment),
     Column("updated_at", Moment),
 )
@@ -122,6 +123,7 @@ api_keys = Table(
     Column("expires_at", Moment),
     Column("revoked_at", Moment),
     Column("last_used_at", Moment),
+    Column("in_place_of", Text),
 )
 
 model_calls = Table(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from conductor_ai.errors import DuplicateTool, InvalidTool, MissingExtra, UnknownTool
+from conductor_ai.errors import DuplicateTool, InvalidTool, MissingExtra, ToolUnavailable, UnknownTool
 from conductor_ai.sdk.base import BaseTool, ToolDefinition
 from conductor_ai.sdk.function_tool import FunctionTool
 from conductor_ai.tools.arguments import ArgumentValidator
@@ -37,7 +37,7 @@ class ToolRegistry:
 
     def __init__(self) -> None:
         self._tools: dict[str, RegisteredTool] = {}
-        self._unavailable: dict[str, MissingExtra] = {}
+        self._unavailable: dict[str, MissingExtra | ToolUnavailable] = {}
 
     def register(self, tool: BaseTool) -> None:
         """Add a tool. The same tool from the same file again is a no-op; the first stays.
@@ -52,10 +52,10 @@ class ToolRegistry:
         known = self._tools.get(definition.name)
         origin = _origin(tool)
         if definition.name in self._unavailable:
-            # Else the name would mean another tool on the day the extra is installed.
+            # Else the name would mean another tool on the day that ours works.
             raise DuplicateTool(
                 f"two tools are called {definition.name!r}: one in {origin}, and one of conductor-ai, "
-                "whose extra is not installed",
+                "which is not available here",
                 hint="rename yours",
             )
         if known is None:
@@ -67,12 +67,12 @@ class ToolRegistry:
                 hint="rename one of them",
             )
 
-    def keep_unavailable(self, name: str, error: MissingExtra) -> None:
-        """Keep the name of a tool that lacks its extra: whoever asks for it is told what to install."""
+    def keep_unavailable(self, name: str, error: MissingExtra | ToolUnavailable) -> None:
+        """Keep the name of a tool of ours that cannot work here: whoever asks for it is told what it lacks."""
         self._unavailable[name] = error
 
     @property
-    def unavailable(self) -> dict[str, MissingExtra]:
+    def unavailable(self) -> dict[str, MissingExtra | ToolUnavailable]:
         """The tools that cannot be used here, with what each of them lacks."""
         return dict(self._unavailable)
 
@@ -81,12 +81,13 @@ class ToolRegistry:
         return self.registered(name).tool
 
     def registered(self, name: str) -> RegisteredTool:
-        """Raises: UnknownTool, whose hint names the nearest tools; MissingExtra for one that is unavailable."""
+        """Raises: UnknownTool, whose hint names the nearest tools; MissingExtra or ToolUnavailable for one of ours that
+        cannot work here."""
         try:
             return self._tools[name]
         except KeyError:
             if (lacking := self._unavailable.get(name)) is not None:
-                raise MissingExtra(str(lacking), hint=lacking.hint) from None
+                raise type(lacking)(str(lacking), hint=lacking.hint) from None
             near = get_close_matches(name, self._tools)
             if near:
                 hint = f"did you mean {' or '.join(near)}?"

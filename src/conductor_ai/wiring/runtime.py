@@ -30,6 +30,7 @@ from conductor_ai.wiring.costs import call_cost
 from conductor_ai.wiring.demo import demo_script
 from conductor_ai.wiring.providers import Providers
 from conductor_ai.wiring.recording import RecordedStore, describe_models
+from conductor_ai.wiring.sandbox import sandbox_of
 from conductor_ai.wiring.storage import open_hot, open_store
 from conductor_ai.wiring.tools import load_tools
 
@@ -44,6 +45,7 @@ class Runtime:
         self.settings = settings
         self.catalog = catalog
         self.states = states
+        self.sandbox = sandbox_of(settings)
         self._providers = providers
 
     @property
@@ -126,7 +128,9 @@ async def _opened(
         stack.push_async_callback(asyncio.to_thread, recorder.close)
     providers = Providers(settings, script, recorder)
     stack.push_async_callback(providers.close)
-    return Runtime(settings, catalog, providers, await open_states(settings, redactor, stack, recorder))
+    runtime = Runtime(settings, catalog, providers, await open_states(settings, redactor, stack, recorder))
+    stack.push_async_callback(runtime.sandbox.close)
+    return runtime
 
 
 async def open_states(
@@ -166,7 +170,7 @@ def conductor_of(runtime: Runtime, *, plugins_dir: Path | None = None, agents_di
     settings = runtime.settings
     if settings.app_env == "production":
         configure(settings.app_env, runtime.redactor)
-    registry, plugins = load_tools(settings, plugins_dir)
+    registry, plugins = load_tools(settings, plugins_dir, sandbox=runtime.sandbox)
     return Conductor(
         runtime,
         registry,

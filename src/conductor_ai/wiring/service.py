@@ -64,6 +64,7 @@ async def open_service(
             hot=states.hot,
             views=views,
             redactor=states.redactor,
+            sandbox=runtime.sandbox,
         )
         try:
             await service.open()

@@ -28,7 +28,15 @@ router = APIRouter(route_class=ScopedRoute, tags=["agents"])
 CallDep = Annotated[Call, Depends(current_call)]
 
 _REQUEST = (tree.UsageError, tree.InvalidInput, tree.UnknownModel, tree.ModelForbidden, tree.MissingKey)
-_NEW_REQUEST = (*_REQUEST, tree.UnpricedModel, tree.UnknownTool, tree.UnknownAgent, tree.MissingExtra, tree.SSRFError)
+_NEW_REQUEST = (
+    *_REQUEST,
+    tree.UnpricedModel,
+    tree.UnknownTool,
+    tree.UnknownAgent,
+    tree.MissingExtra,
+    tree.ToolUnavailable,
+    tree.SSRFError,
+)
 _ROOM = (tree.TooManySessions, tree.BudgetSpent, tree.AuditUnavailable)
 _STATE = (tree.SessionNotFound, tree.SessionBusy, tree.InvalidTransition)
 
@@ -134,7 +142,8 @@ async def send_message(
     **needs(Scope.RUN, *_NEW_REQUEST, *_ROOM, *_STATE, body=True),
 )
 async def resume_session(session_id: SessionId, call: CallDep, body: ResumeBody | None = None) -> Response:
-    """Go on with a session that is paused, or that failed on something that passes."""
+    """Go on with a session that is paused, or that failed on something that passes. One that is completed or cancelled:
+    409, with what it is."""
     limits = None if body is None or body.limits is None else body.limits.given()
     return await _accepted(await call.service.resume(session_id, caller=call.caller, limits=limits), call)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,9 +13,7 @@ from conductor_ai.api.declared import ScopedRoute, needs
 from conductor_ai.api.routes.agents import CallDep
 from conductor_ai.api.views import DefinitionView, ModelView, Page, ToolView
 from conductor_ai.conductor.agent_files import AgentSpec
-from conductor_ai.model_catalog import ModelInfo
 from conductor_ai.schemas.orgs import Scope
-from conductor_ai.schemas.usage import money_text
 
 router = APIRouter(route_class=ScopedRoute, tags=["offers"])
 
@@ -30,7 +27,7 @@ async def list_tools(call: CallDep) -> Response:
 @router.get("/models", operation_id="list_models", response_model=Page[ModelView], **needs(Scope.READ))
 async def list_models(call: CallDep) -> Response:
     """The models of the catalog, with what each can do and costs. Others of a known provider work, too."""
-    return page(map(_model, call.service.conductor.models()))
+    return page(model.to_dict() for model in call.service.conductor.models())
 
 
 @router.get(
@@ -52,41 +49,3 @@ def _definition(spec: AgentSpec) -> dict[str, Any]:
         begins = f"{path}: "
         data["error"] = spec.error.removeprefix(begins) if spec.error.startswith(begins) else "its file is broken"
     return data
-
-
-def _model(model: ModelInfo) -> dict[str, Any]:
-    price = model.price
-    return {
-        "id": model.id,
-        "name": model.name,
-        "provider": model.provider.value,
-        "wire_id": model.wire_id,
-        "vendor": model.vendor,
-        "origin": model.origin,
-        "context_window": model.context_window,
-        "max_output_tokens": model.max_output_tokens,
-        "vision": model.vision,
-        "native_tools": model.native_tools,
-        "forced_tools": model.forced_tools,
-        "answer_schema": model.answer_schema.value,
-        "temperature": model.temperature,
-        "reasoning": model.reasoning.value,
-        "always_reasons": model.always_reasons,
-        "hosts": list(model.hosts),
-        "budget": model.budget.value,
-        "price": price
-        and {
-            "input": _figure(price.input),
-            "output": _figure(price.output),
-            "cache_read": _figure(price.cache_read),
-            "cache_write": _figure(price.cache_write),
-            "source": price.source,
-            "as_of": price.as_of and price.as_of.isoformat(),
-        },
-        "retires_on": model.retires_on and model.retires_on.isoformat(),
-        "successor": model.successor,
-    }
-
-
-def _figure(dollars: Decimal | None) -> str | None:
-    return None if dollars is None else money_text(dollars)

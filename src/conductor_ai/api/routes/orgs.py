@@ -14,12 +14,10 @@ from conductor_ai.api.cursors import cursor_text, cut
 from conductor_ai.api.declared import ScopedRoute, needs
 from conductor_ai.api.queries import Audit, KeyId, Usage
 from conductor_ai.api.routes.agents import CallDep
-from conductor_ai.api.views import AuditView, KeyView, NewKeyView, OrgView, Page, UsageDayView
+from conductor_ai.api.views import AuditView, KeyView, NewKeyView, OrgView, Page, RotatedKeyView, UsageDayView
 from conductor_ai.schemas import json_text
 from conductor_ai.schemas.audit import AuditRow
-from conductor_ai.schemas.orgs import KeyRecord, Scope
-from conductor_ai.schemas.usage import money_text
-from conductor_ai.storage.base import UsageRow
+from conductor_ai.schemas.orgs import Scope
 
 router = APIRouter(route_class=ScopedRoute, tags=["orgs"])
 
@@ -61,20 +59,22 @@ async def create_key(body: KeyBody, call: CallDep) -> Response:
     made = await call.service.keys.create(
         caller.org_id, scopes=body.scopes, name=body.name, expires_at=body.expires_at, by=caller.name
     )
-    return _new_key(*made)
+    return JSON({**made[0].to_dict(), "key": made[1]}, 201)
 
 
 @router.post(
     "/keys/{key_id}/rotate",
     status_code=201,
     operation_id="rotate_key",
-    response_model=NewKeyView,
+    response_model=RotatedKeyView,
     **needs(Scope.ADMIN, tree.KeyNotFound, tree.InvalidInput, tree.AuditUnavailable),
 )
 async def rotate_key(key_id: KeyId, call: CallDep) -> Response:
-    """A new key like this one, which works on until it is revoked."""
+    """A new key like this one, which works on for 24 hours at most: `old_key_expires_at` says until when. Whoever holds
+    one of the two counts as holder of both."""
     caller = call.caller
-    return _new_key(*await call.service.keys.rotate(key_id, caller.org_id, by=caller.name))
+    record, key, old = await call.service.keys.rotate(key_id, caller.org_id, by=caller.name)
+    return JSON({**record.to_dict(), "key": key, "old_key_expires_at": old.expires_at}, 201)
 
 
 @router.delete(
@@ -95,7 +95,8 @@ async def revoke_key(key_id: KeyId, call: CallDep) -> Response:
 async def get_usage(query: Usage, call: CallDep) -> Response:
     """Calls, tokens and cost by day and model. Days are UTC."""
     day_from, day_before = query.period()
-    return page(map(_usage, await call.service.usage(caller=call.caller, day_from=day_from, day_before=day_before)))
+    rows = await call.service.usage(caller=call.caller, day_from=day_from, day_before=day_before)
+    return page(row.to_dict() for row in rows)
 
 
 @router.get(
@@ -111,14 +112,6 @@ async def list_audit(query: Audit, call: CallDep) -> Response:
     found = await call.service.audit_log(caller=call.caller, session_id=query.session_id, after=after, limit=limit + 1)
     rows, cursor = cut(found, limit, lambda row: cursor_text("audit", org_id, [row.created_at, row.id]))
     return page(map(_audit_row, rows), cursor)
-
-
-def _new_key(record: KeyRecord, key: str) -> Response:
-    return JSON({**record.to_dict(), "key": key}, 201)
-
-
-def _usage(row: UsageRow) -> dict[str, Any]:
-    return {**row._asdict(), "usage": row.usage.to_dict(), "cost_usd": money_text(row.cost_usd)}
 
 
 def _audit_row(row: AuditRow) -> dict[str, Any]:

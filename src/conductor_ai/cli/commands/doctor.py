@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from conductor_ai.cli.options import AgentsDir, AsJSON, PluginsDir
-from conductor_ai.errors import ConductorError, MissingKey
+from conductor_ai.errors import ConductorError, MissingKey, ToolUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +37,8 @@ def doctor(as_json: AsJSON = False, plugins_dir: PluginsDir = None, agents_dir: 
         checks += _checked("database", lambda: [_database(settings)])
         checks += _checked("default model", lambda: [_model(settings)])
         checks += _checked("plugins", lambda: _tools_and_plugins(settings, plugins_dir))
+        checks += _checked("sandbox", lambda: [_sandbox(settings)])
+        checks += _checked("sql_query", lambda: [_sql(settings)])
         checks += _checked("agents", lambda: _agents(settings, agents_dir))
     variables = _variables(settings)
     healthy = all(check.ok for check in checks)
@@ -122,6 +124,36 @@ def _tools_and_plugins(settings: Settings, plugins_dir: Path | None) -> list[Che
         *(Check(f"tool {name}", True, f"not available: {error}: {error.hint}") for name, error in lacking),
         *(Check(f"plugin {p.name}", p.error is None, p.error or f"{', '.join(p.tools)} from {p.path}") for p in found),
     ]
+
+
+def _sandbox(settings: Settings) -> Check:
+    """Not having one is no fault, where none was asked for by name."""
+    import asyncio
+
+    from conductor_ai.tools.sandbox import AUTO, Sandbox
+    from conductor_ai.wiring.sandbox import sandbox_of
+
+    async def chosen(sandbox: Sandbox) -> str:
+        try:
+            backend, found = await sandbox.chosen()
+        finally:
+            await sandbox.close()
+        languages = ", ".join(sorted(found.languages))
+        notes = "".join(f"; {reason}" for reason in found.reasons)
+        return f"{backend.name}, isolation by {found.level}, memory bounded by {found.memory}, runs {languages}{notes}"
+
+    try:
+        return Check("sandbox", True, asyncio.run(chosen(sandbox_of(settings))))
+    except ToolUnavailable as error:
+        detail = f"code_run is not offered: {error}; {error.hint}"
+        return Check("sandbox", settings.conductor_sandbox == AUTO, detail)
+
+
+def _sql(settings: Settings) -> Check:
+    if settings.conductor_sql_url is None:
+        return Check("sql_query", True, "not offered: CONDUCTOR_SQL_URL names no database for it")
+    tables = ", ".join(name.strip() for name in settings.conductor_sql_tables.split(","))
+    return Check("sql_query", True, f"reads {tables or 'no table: CONDUCTOR_SQL_TABLES is empty'}")
 
 
 def _agents(settings: Settings, agents_dir: Path | None) -> list[Check]:

@@ -133,11 +133,17 @@ def rotate(
 async def _rotate(key_id: str, org: str | None, grace_hours: float, *, as_json: bool) -> int:
     from conductor_ai.cli.administration import administration
     from conductor_ai.cli.door import person
+    from conductor_ai.cli.output import note, say_json
 
     async with administration() as opened:
         org_id = org or await _org_of(opened, key_id)
-        made = await opened.keys.rotate(key_id, org_id, by=person(), grace_s=grace_hours * 3600)
-    return _show_new(*made, as_json=as_json)
+        record, key, old = await opened.keys.rotate(key_id, org_id, by=person(), grace_s=grace_hours * 3600)
+    if as_json:
+        say_json({**record.to_dict(), "key": key, "old_key_expires_at": old.expires_at})
+        return 0
+    _show_new(record, key, as_json=False)
+    note(f"key {old.key_id} works until {(old.expires_at or 'it is revoked')[:19]} UTC")
+    return 0
 
 
 async def _org_of(opened: Administration, key_id: str) -> str:
@@ -164,7 +170,7 @@ def _show_new(record: KeyRecord, key: str, *, as_json: bool) -> int:
 def _state(key: KeyRecord, now: str) -> str:
     if key.revoked_at is not None:
         return "revoked"
-    return "expired" if key.expires_at is not None and key.expires_at <= now else "valid"
+    return "valid" if key.works_at(now) else "expired"
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {"create": create, "list": list_keys, "revoke": revoke, "rotate": rotate}

@@ -43,7 +43,7 @@ def _known(server: str | None) -> list[dict[str, Any]]:
     from conductor_ai.settings import Settings
 
     if server is None:
-        return [_as_dict(model) for model in Catalog.load(Settings.load().models_file).list_models()]
+        return [model.to_dict() for model in Catalog.load(Settings.load().models_file).list_models()]
     from conductor_ai.cli.remote import models_of
 
     return asyncio.run(models_of(server))
@@ -217,44 +217,6 @@ def _spent(cost: dict[str, Any]) -> str:
         return f"at least {money(cost['at_least_usd'])}"
     certain = cost["at_most_usd"] == cost["at_least_usd"]
     return money(cost["at_most_usd"]) if certain else f"at most {money(cost['at_most_usd'])}"
-
-
-def _as_dict(model: ModelInfo) -> dict[str, Any]:
-    price = model.price
-    return {
-        "id": model.id,
-        "name": model.name,
-        "provider": model.provider.value,
-        "wire_id": model.wire_id,
-        "vendor": model.vendor,
-        "origin": model.origin,
-        "context_window": model.context_window,
-        "max_output_tokens": model.max_output_tokens,
-        "vision": model.vision,
-        "native_tools": model.native_tools,
-        "forced_tools": model.forced_tools,
-        "answer_schema": model.answer_schema.value,
-        "temperature": model.temperature,
-        "reasoning": model.reasoning.value,
-        "always_reasons": model.always_reasons,
-        "hosts": list(model.hosts),
-        "budget": model.budget.value,
-        "price": price
-        and {
-            "input": _figure(price.input),
-            "output": _figure(price.output),
-            "cache_read": _figure(price.cache_read),
-            "cache_write": _figure(price.cache_write),
-            "source": price.source,
-            "as_of": price.as_of and price.as_of.isoformat(),
-        },
-        "retires_on": model.retires_on and model.retires_on.isoformat(),
-        "successor": model.successor,
-    }
-
-
-def _figure(dollars: Decimal | None) -> str | None:
-    return None if dollars is None else format(dollars, "f")
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {"list": list_models, "test": check_models}

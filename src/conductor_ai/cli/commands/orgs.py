@@ -43,7 +43,7 @@ async def _list(*, as_json: bool) -> int:
     if not found:
         note("no org has limits or keys of its own")
         return 0
-    rows = [(org.org_id, "; ".join(_limit_lines(org.limits)) or "no limits") for org in found]
+    rows = [(org.org_id, org.problem or "; ".join(_limit_lines(org.limits)) or "no limits") for org in found]
     say_table(("org", "limits"), rows, shorten=("limits",))
     return 0
 
@@ -141,7 +141,7 @@ async def _usage(org_id: str, first: str, before: str, *, as_json: bool) -> int:
         async with administration() as opened:
             rows = await opened.orgs.usage(org_id, first, before)
     if as_json:
-        say_json([_usage_data(row) for row in rows])
+        say_json([row.to_dict() for row in rows])
         return 0
     if not rows:
         note(f"the org {org_id} made no model call in that time")
@@ -156,12 +156,6 @@ async def _usage(org_id: str, first: str, before: str, *, as_json: bool) -> int:
 
 def _cost(row: UsageRow, known: str) -> str:
     return f"{known} and {row.unpriced_calls} of unknown price" if row.unpriced_calls else known
-
-
-def _usage_data(row: UsageRow) -> dict[str, Any]:
-    from conductor_ai.schemas.usage import money_text
-
-    return {**row._asdict(), "usage": row.usage.to_dict(), "cost_usd": money_text(row.cost_usd)}
 
 
 def _limit_lines(limits: OrgLimits) -> list[str]:

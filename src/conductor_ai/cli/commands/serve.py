@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from conductor_ai.delivery.service import Service
     from conductor_ai.settings import Settings
+    from conductor_ai.tools.sandbox import Sandbox
 
 _BACKLOG = 2048
 _MOST_GRACE_S = 3600.0
@@ -69,16 +70,38 @@ async def _serve(
     grace_s: float,
     as_json: bool,
 ) -> None:
+    import asyncio
+
     from conductor_ai.api import create_app
     from conductor_ai.wiring.service import open_service
 
     async with open_service(settings, plugins_dir=plugins_dir, agents_dir=agents_dir, grace_s=grace_s) as service:
+        for plugin in service.conductor.plugins:
+            if plugin.error:
+                _logger.warning("plugin %s was not loaded: %s", plugin.name, plugin.error)
         if not first_key:
             await _require_a_key_beyond_loopback(service, host)
         with _bound(host, port) as listening:
             key = await _first_key(service) if first_key else None  # last: it is shown only where all else went well
             app = create_app(settings, service=service)
-            await _run(app, listening, _Announcement(_url(host, listening), key, as_json=as_json), grace_s)
+            trying = asyncio.create_task(_try(service.sandbox))
+            try:
+                await _run(app, listening, _Announcement(_url(host, listening), key, as_json=as_json), grace_s)
+            finally:
+                trying.cancel()
+                await asyncio.gather(trying, return_exceptions=True)
+
+
+async def _try(sandbox: Sandbox) -> None:
+    """Find out where code can run before the first call that needs to know."""
+    from conductor_ai.errors import ToolUnavailable
+
+    try:
+        backend, found = await sandbox.chosen()
+    except ToolUnavailable as exc:
+        _logger.warning("code_run is not offered: %s; %s", exc, exc.hint)
+    else:
+        _logger.info("code_run uses %s, isolation by %s", backend.name, found.level)
 
 
 async def _run(app: Any, listening: socket, announcement: _Announcement, grace_s: float) -> None:
@@ -172,9 +195,8 @@ async def _has_key(service: Service) -> bool:
 
     now = utc_now()
     for org in await service.store.orgs():
-        for key in await service.store.keys(org.org_id):
-            if key.revoked_at is None and (key.expires_at is None or key.expires_at > now):
-                return True
+        if any(key.works_at(now) for key in await service.store.keys(org.org_id)):
+            return True
     return False
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from conductor_ai.cli.commands.export import export, replay
+from conductor_ai.cli.commands.files import files
 from conductor_ai.cli.options import AsJSON, Server, SessionId, Yes
 from conductor_ai.errors import UsageError
 
@@ -56,27 +57,33 @@ async def _list(status: str | None, limit: int, server: str | None, *, as_json: 
 
 
 def show(session_id: SessionId, as_json: AsJSON = False, server: Server = None) -> int:
-    """Show one session: its steps, tool calls, figures and answer."""
+    """Show one session: its steps, tool calls, figures, answer and files."""
     import asyncio
 
     return asyncio.run(_show(session_id, server, as_json=as_json))
 
 
 async def _show(part: str, server: str | None, *, as_json: bool) -> int:
+    from dataclasses import asdict
+
     from conductor_ai.cli.door import door_to, session_id_of
     from conductor_ai.cli.output import note, say, say_json
+    from conductor_ai.cli.stored_files import file_lines
 
     async with door_to(server) as door:
         session = await door.session(await session_id_of(door, part))
+        stored = await door.files(session.session_id)
         resume = _resume_line(session, server)
     if as_json:
-        say_json(session.to_dict())
+        say_json({**session.to_dict(), "files": [asdict(file) for file in stored]})
         return 0
     for line in _heading(session):
         say(line)
     for step in session.steps:
         for line in _step_lines(step):
             say(line)
+    for line in file_lines(session.session_id, stored, server):
+        say(line)
     if resume:
         note(resume)
     return 0
@@ -150,7 +157,7 @@ def _step_lines(step: AgentStep) -> list[str]:
 
 
 def delete(session_id: SessionId, yes: Yes = False, as_json: AsJSON = False, server: Server = None) -> int:
-    """Delete a session with its log; its audit rows stay. Asks first where it is run on a terminal."""
+    """Delete a session with its log and files; its audit rows stay. Asks first where it is run on a terminal."""
     import asyncio
 
     return asyncio.run(_delete(session_id, server, yes=yes, as_json=as_json))
@@ -179,5 +186,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "show": show,
     "export": export,
     "replay": replay,
+    "files": files,
     "delete": delete,
 }

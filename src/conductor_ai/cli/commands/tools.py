@@ -13,7 +13,7 @@ from conductor_ai.errors import InvalidInput, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conductor_ai.errors import MissingExtra
+    from conductor_ai.errors import MissingExtra, ToolUnavailable
     from conductor_ai.sdk.base import ToolDefinition
     from conductor_ai.sdk.security.approval import ApprovalRequest
 
@@ -36,7 +36,9 @@ def list_tools(as_json: AsJSON = False, plugins_dir: PluginsDir = None, server: 
     return 0
 
 
-def _known(plugins_dir: Path | None, server: str | None) -> tuple[Sequence[ToolDefinition], Mapping[str, MissingExtra]]:
+def _known(
+    plugins_dir: Path | None, server: str | None
+) -> tuple[Sequence[ToolDefinition], Mapping[str, MissingExtra | ToolUnavailable]]:
     """The tools, and what lacks something here; a server says only what it can run."""
     import asyncio
 

@@ -18,17 +18,8 @@ from conductor_ai.storage.base import IdempotencyMark, QueuedMessage
 from conductor_ai.storage.postgres.append import execution_values, key_used
 from conductor_ai.storage.postgres.append_sql import TABLES, insert
 from conductor_ai.storage.postgres.link import Link
-from conductor_ai.storage.rows import SESSION_COLUMNS, session_record, storable
+from conductor_ai.storage.rows import SESSION_COLUMNS, TABLES_OF_A_SESSION, session_record, storable
 
-# The ledger of model calls is not among them: it is what bills and budgets are made of.
-_TABLES_OF_A_SESSION = (
-    "session_events",
-    "approvals",
-    "tool_executions",
-    "queued_messages",
-    "idempotency_keys",
-    "sessions",
-)
 _ENDED = ", ".join(f"'{status.value}'" for status in sorted(ENDED))
 _DRIVEN_ELSEWHERE = (
     "s.owner IS NOT NULL AND s.owner <> %(worker)s AND EXISTS (SELECT FROM workers w WHERE w.worker_id = s.owner"
@@ -46,14 +37,16 @@ WHERE session_id = %(session_id)s AND owner = %(worker)s AND owner_epoch = %(own
 """
 _EPOCH = f"SELECT s.owner_epoch FROM sessions s WHERE {_OF_ORG}".encode()
 _REQUEST_CANCEL = f"""
-UPDATE sessions AS s SET cancel_requested_at =
-    CASE WHEN s.status IN ({_ENDED}) THEN s.cancel_requested_at ELSE coalesce(s.cancel_requested_at, %(at)s) END
-WHERE {_OF_ORG} RETURNING 1
+UPDATE sessions AS s SET (cancel_requested_at, cancel_requested_by) = (
+    SELECT CASE WHEN stays THEN s.cancel_requested_at ELSE %(at)s END,
+           CASE WHEN stays THEN s.cancel_requested_by ELSE %(by)s::text END
+    FROM (SELECT s.status IN ({_ENDED}) OR s.cancel_requested_at IS NOT NULL AS stays) AS known
+) WHERE {_OF_ORG} RETURNING 1
 """.encode()
 _LOCK_FOR_DELETION = f"""
 SELECT s.audit_seq, s.audit_head, {_DRIVEN_ELSEWHERE} FROM sessions s WHERE {_OF_ORG} FOR UPDATE OF s
 """.encode()
-_DELETE = [f"DELETE FROM {table} WHERE session_id = %(session_id)s".encode() for table in _TABLES_OF_A_SESSION]
+_DELETE = [f"DELETE FROM {table} WHERE session_id = %(session_id)s".encode() for table in TABLES_OF_A_SESSION]
 _SET_HEAD = b"""
 INSERT INTO audit_heads (org_id, session_id, chain_seq, hash) VALUES (%s, %s, %s, %s)
 ON CONFLICT (org_id, session_id) DO UPDATE SET chain_seq = excluded.chain_seq, hash = excluded.hash
@@ -81,7 +74,11 @@ marked AS (
 )
 SELECT EXISTS (SELECT FROM known), used.session_id, used.request_hash FROM (SELECT 1) AS one LEFT JOIN used ON true
 """
-_DISCARD = b"DELETE FROM queued_messages WHERE session_id = %s AND org_id = %s"
+_DISCARD = b"""
+DELETE FROM queued_messages
+WHERE session_id = %(session_id)s AND org_id = %(org_id)s AND message_id = coalesce(%(message_id)s::text, message_id)
+RETURNING 1
+"""
 
 
 class Worker(NamedTuple):
@@ -109,8 +106,9 @@ async def release(link: Link, session_id: str, owner_epoch: int, worker: Worker)
     await link.run(_RELEASE, values)
 
 
-async def request_cancel(link: Link, session_id: str, org_id: str) -> None:
-    if not await link.run(_REQUEST_CANCEL, {**_of_org(session_id, org_id), "at": utc_now()}):
+async def request_cancel(link: Link, session_id: str, org_id: str, by: str) -> None:
+    values = {**_of_org(session_id, org_id), "at": utc_now(), "by": storable(by)}
+    if not await link.run(_REQUEST_CANCEL, values):
         raise not_found(session_id)
 
 
@@ -131,10 +129,6 @@ async def enqueue(link: Link, again: bool, message: QueuedMessage, mark: Idempot
         raise key_used(by_session, request_hash)
     if not known:
         raise not_found(message.session_id)
-
-
-async def discard_messages(link: Link, session_id: str, org_id: str) -> None:
-    await link.run(_DISCARD, (storable(session_id), storable(org_id)))
 
 
 class Recorded:
@@ -188,6 +182,18 @@ def org_audit(org_id: str, entries: Sequence[AuditEntry], executions: Sequence[T
         return True
 
     return Recorded(org_id, entries, store)
+
+
+def discard(session_id: str, org_id: str, entry: Callable[[int], AuditEntry], message_id: str | None) -> Recorded:
+    values = {**_of_org(session_id, org_id), "message_id": message_id}
+    entries: list[AuditEntry] = []
+
+    async def delete(link: Link) -> bool:
+        count = len(await link.run(_DISCARD, values))
+        entries[:] = [entry(count)]
+        return count > 0
+
+    return Recorded(storable(org_id), entries, delete)
 
 
 def deletion(session_id: str, org_id: str, tombstone: AuditEntry, worker: Worker) -> Recorded:

@@ -61,16 +61,20 @@ class Locks:
 
 
 class Lease:
-    """Says every HEARTBEAT_S that this worker lives, in the time of the database."""
+    """Says every HEARTBEAT_S that this worker lives, in the time of the database.
 
-    def __init__(self, readers: Readers, worker_id: str) -> None:
-        self._readers = readers
+    Args:
+        link: One connection that is the lease's own, to the end: behind slow reads the living would look dead.
+    """
+
+    def __init__(self, link: Readers, worker_id: str) -> None:
+        self._link = link
         self._worker = {"worker": worker_id}
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
         """Raises: StorageError."""
-        await self._readers.ask(_BEAT, self._worker)
+        await self._link.ask(_BEAT, self._worker)
         self._task = asyncio.get_running_loop().create_task(self._beat(), name="conductor-store-heartbeat")
 
     async def end(self) -> None:
@@ -79,14 +83,15 @@ class Lease:
             self._task.cancel()
             await asyncio.wait([self._task])
         try:
-            await self._readers.once(_LEAVE, self._worker)
+            await self._link.once(_LEAVE, self._worker)
         except StorageError as exc:
             _logger.warning("this worker's lease has to run out by itself: %s", exc)
+        await self._link.close()
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             try:
-                await self._readers.ask(_BEAT, self._worker)
+                await self._link.ask(_BEAT, self._worker)
             except StorageError as exc:
                 _logger.warning("a heartbeat was not stored: %s", exc)

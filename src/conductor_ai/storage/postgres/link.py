@@ -77,16 +77,19 @@ class Link:
         connection = self._connection
         return not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE
 
-    async def run(self, query: bytes, parameters: Parameters = ()) -> list[Row]:
-        """One statement, a transaction of its own. Raises: psycopg.Error."""
-        with self._bounded():
+    async def run(self, query: bytes, parameters: Parameters = (), *, extra_s: float = 0.0) -> list[Row]:
+        """One statement, a transaction of its own. `extra_s` is what something large may take beyond `reply_s`.
+
+        Raises: psycopg.Error.
+        """
+        with self._bounded(extra_s):
             cursor = await self._connection.execute(query, parameters)
             return await cursor.fetchall() if cursor.description is not None else []
 
-    async def run_last(self, query: bytes, parameters: Parameters) -> list[Row]:
+    async def run_last(self, query: bytes, parameters: Parameters, *, extra_s: float = 0.0) -> list[Row]:
         """Several statements in one transaction and one round trip; the rows of the last. Raises: psycopg.Error."""
         cursor = self._several
-        with self._bounded():
+        with self._bounded(extra_s):
             await cursor.execute(query, parameters)
             while cursor.nextset():
                 pass
@@ -97,9 +100,9 @@ class Link:
         return self._connection.info.parameter_status(name) or ""
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
+    async def transaction(self, *, extra_s: float = 0.0) -> AsyncIterator[None]:
         """Several statements, all or nothing. A worker that is stopped within holds its rows for IDLE_S at most."""
-        with self._bounded():
+        with self._bounded(extra_s):
             async with self._connection.transaction():
                 await self._connection.execute(_LET_GO, (f"{IDLE_S}s",))
                 yield
@@ -108,10 +111,10 @@ class Link:
         await self._connection.close()
 
     @contextmanager
-    def _bounded(self) -> Iterator[None]:
+    def _bounded(self, extra_s: float = 0.0) -> Iterator[None]:
         if self._connection.closed:
             raise psycopg.OperationalError("the connection is closed")
-        timer = self._loop.call_later(self._reply_s, cut, self._connection.fileno())
+        timer = self._loop.call_later(self._reply_s + extra_s, cut, self._connection.fileno())
         try:
             yield
         finally:

@@ -3,12 +3,14 @@
 # ruff: noqa: S608  only names that stand in this package are put into SQL; values are always bound
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 from conductor_ai.errors import KeyNotFound, StoreUnavailable
 from conductor_ai.schemas.audit import AuditEntry
 from conductor_ai.schemas.ids import utc_now
-from conductor_ai.schemas.orgs import KeyRecord, OrgLimits, OrgRecord
+from conductor_ai.schemas.orgs import KeyRecord, OrgRecord
 from conductor_ai.storage.money import MOST_NANOUSD, Period, day_and_month, nanousd, usd_of
 from conductor_ai.storage.postgres.changes import Recorded
 from conductor_ai.storage.postgres.link import Link
@@ -17,6 +19,8 @@ from conductor_ai.storage.rows import (
     KEY_COLUMNS,
     LIMIT_COLUMNS,
     ORG_COLUMNS,
+    changed_limits,
+    has_money_limit,
     key_record,
     key_values,
     limit_values,
@@ -35,6 +39,7 @@ ON CONFLICT (org_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for na
 _ADD_KEY = f"""
 INSERT INTO api_keys ({", ".join(KEY_COLUMNS)}, digest) VALUES ({", ".join(["%s"] * (len(KEY_COLUMNS) + 1))})
 """.encode()
+_HAS_KEYS = b"SELECT EXISTS (SELECT FROM api_keys)"
 _USED = b"UPDATE api_keys SET last_used_at = %s WHERE key_id = %s"
 _RUNNING = b"""
 SELECT count(*) FROM sessions WHERE org_id = %(org_id)s AND status IN ('queued', 'running', 'cancelling')
@@ -98,15 +103,17 @@ async def read_org(readers: Readers, org_id: str) -> OrgRecord:
     return org_record(rows[0]) if rows else OrgRecord(storable(org_id))
 
 
-def limits_change(org_id: str, limits: OrgLimits, entry: AuditEntry) -> Recorded:
+def limits_change(org_id: str, changes: Mapping[str, Any], entry: AuditEntry) -> Recorded:
     org_id = storable(org_id)
 
     async def set_limits(link: Link) -> bool:
+        # Whoever changes an org holds the head of its chain, so nobody else does it between this look and the write.
         rows = await link.run(ORG, {"org_id": org_id})
-        had_money_limit = bool(rows) and org_record(rows[0]).limits.limits_money
+        before = rows[0] if rows else None
+        limits = changed_limits(before, changes)
         now = utc_now()
         await link.run(_SET_LIMITS, (org_id, *limit_values(limits), now, now))
-        if limits.limits_money and not had_money_limit:
+        if limits.limits_money and not has_money_limit(before):
             # While no limit was set, calls were made without asking: periods that had begun before know too little.
             await link.run(_CATCH_UP, _money_values(org_id, now))
         return True
@@ -140,6 +147,11 @@ def expiry(key_id: str, org_id: str, at: str, entry: AuditEntry) -> Recorded:
         return await _ended(link, key, "expires_at", ends_at)
 
     return Recorded(storable(org_id), [entry], expire)
+
+
+async def has_keys(readers: Readers) -> bool:
+    ((found,),) = await readers.ask(_HAS_KEYS)
+    return bool(found)
 
 
 async def read_key(readers: Readers, key_id: str) -> tuple[KeyRecord, bytes] | None:

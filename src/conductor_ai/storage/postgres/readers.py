@@ -28,18 +28,32 @@ AS_ORG = b"SELECT set_config('role', 'conductor_api', true), set_config('conduct
 class Readers:
     """Connections are opened when first needed and closed by `close`. Belongs to the running event loop."""
 
-    def __init__(self, address: Address, *, patience_s: float, reply_s: float) -> None:
+    def __init__(self, address: Address, *, patience_s: float, reply_s: float, connections: int = CONNECTIONS) -> None:
         self._patience_s = min(patience_s, _MOST_PATIENCE_S)
+        self._writers_patience_s = patience_s
         self._reply_s = reply_s
         self._address = address
         self._idle: list[Link] = []
-        self._free = asyncio.Semaphore(CONNECTIONS)
+        self._connections = connections
+        self._free = asyncio.Semaphore(connections)
         self._closed = False
 
-    async def read(self, org_id: str, query: bytes, parameters: Mapping[str, Any]) -> list[Row]:
-        """One statement under the role that sees the rows of `org_id` only. Raises: StorageError."""
+    async def read(
+        self, org_id: str, query: bytes, parameters: Mapping[str, Any], *, extra_s: float = 0.0
+    ) -> list[Row]:
+        """One statement under the role that sees the rows of `org_id` only; `extra_s` as `Link.run` takes it.
+
+        Raises: StorageError.
+        """
         bound = {**parameters, "reader_org": storable(org_id)}
-        return await self._patiently(lambda link: link.run_last(AS_ORG + query, bound))
+        return await self._patiently(lambda link: link.run_last(AS_ORG + query, bound, extra_s=extra_s))
+
+    async def change(self, change: Callable[[Link], Awaitable[T]]) -> T:
+        """Something that sees all orgs, and that may be done twice; it need not wait its turn among the appends.
+
+        Raises: StorageError, and what `change` raises.
+        """
+        return await self._patiently(change, patience_s=self._writers_patience_s)
 
     async def ask(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """One statement that sees all orgs, and may be repeated. Raises: StorageError."""
@@ -52,7 +66,7 @@ class Readers:
     async def close(self) -> None:
         """Let what is being read end, then close the connections."""
         self._closed = True
-        for _ in range(CONNECTIONS):
+        for _ in range(self._connections):
             await self._free.acquire()
         await self._discard_idle()
 

@@ -120,9 +120,11 @@ async def ping(readers: Readers) -> None:
     await readers.once(b"SELECT 1 FROM schema_migrations LIMIT 1")
 
 
-async def read_cancel_requests(readers: Readers) -> list[str]:
-    rows = await readers.ask(b"SELECT session_id FROM sessions WHERE cancel_requested_at IS NOT NULL")
-    return [session_id for (session_id,) in rows]
+async def read_cancel_requests(readers: Readers) -> list[tuple[str, str | None]]:
+    rows = await readers.ask(
+        b"SELECT session_id, cancel_requested_by FROM sessions WHERE cancel_requested_at IS NOT NULL"
+    )
+    return [(session_id, by) for session_id, by in rows]
 
 
 def _of_org(session_id: str, org_id: str) -> dict[str, str]:

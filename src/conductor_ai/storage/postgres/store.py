@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import psycopg
 
@@ -16,8 +16,9 @@ from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.schemas.audit import AuditEntry, AuditRow, ChainHead, ToolExecutionRow
 from conductor_ai.schemas.events import Event
 from conductor_ai.schemas.ids import new_id
-from conductor_ai.schemas.orgs import KeyRecord, OrgLimits, OrgRecord
+from conductor_ai.schemas.orgs import KeyRecord, OrgRecord
 from conductor_ai.schemas.session import SessionRecord
+from conductor_ai.sdk.context import SessionFile
 from conductor_ai.storage.base import (
     EVERY_SESSION,
     Append,
@@ -29,7 +30,7 @@ from conductor_ai.storage.base import (
     UsageRow,
 )
 from conductor_ai.storage.postgres import address as addresses
-from conductor_ai.storage.postgres import changes, orgs, reads
+from conductor_ai.storage.postgres import changes, files, orgs, reads
 from conductor_ai.storage.postgres.changes import Recorded, Worker
 from conductor_ai.storage.postgres.database import migrate, require_fit
 from conductor_ai.storage.postgres.faults import translated
@@ -55,7 +56,9 @@ class PostgresStore:
     `worker_id` is this store's name among all that drive sessions of the database: the owner of what it drives.
     """
 
-    def __init__(self, address: addresses.Address, worker: Worker, writer: Writer, readers: Readers) -> None:
+    def __init__(
+        self, address: addresses.Address, worker: Worker, writer: Writer, readers: Readers, lease: Lease
+    ) -> None:
         self.worker_id = worker.worker
         self._address = address
         self._worker = worker
@@ -63,7 +66,7 @@ class PostgresStore:
         self._readers = readers
         self._lists: Lists | None = None
         self._locks = Locks(address.shown, address.shown)
-        self._lease = Lease(readers, worker.worker)
+        self._lease = lease
 
     @classmethod
     async def open(
@@ -101,7 +104,9 @@ class PostgresStore:
             await link.close()
             raise
         writer = Writer(link, address, worker_id=worker.worker, patience_s=patience_s, reply_s=reply_s)
-        store = cls(address, worker, writer, Readers(address, patience_s=patience_s, reply_s=reply_s))
+        readers = Readers(address, patience_s=patience_s, reply_s=reply_s)
+        lease = Lease(Readers(address, patience_s=patience_s, reply_s=reply_s, connections=1), worker.worker)
+        store = cls(address, worker, writer, readers, lease)
         try:
             await store._lease.begin()
         except BaseException:
@@ -147,8 +152,8 @@ class PostgresStore:
         """Raises: SessionBusy where another live worker drives it."""
         await self._writer.change(changes.deletion(session_id, org_id, tombstone, self._worker))
 
-    async def request_cancel(self, session_id: str, org_id: str) -> None:
-        await self._writer.change(lambda link, _: changes.request_cancel(link, session_id, org_id))
+    async def request_cancel(self, session_id: str, org_id: str, by: str) -> None:
+        await self._writer.change(lambda link, _: changes.request_cancel(link, session_id, org_id, by))
 
     async def append_org_audit(
         self, org_id: str, entries: Sequence[AuditEntry], executions: Sequence[ToolExecutionRow] = ()
@@ -163,7 +168,7 @@ class PostgresStore:
     ) -> list[Event]:
         return await reads.read_events(self._readers, session_id, org_id, after_seq, limit)
 
-    async def cancel_requests(self) -> list[str]:
+    async def cancel_requests(self) -> list[tuple[str, str | None]]:
         return await reads.read_cancel_requests(self._readers)
 
     async def approval(self, approval_id: str, org_id: str) -> ApprovalRecord:
@@ -189,8 +194,19 @@ class PostgresStore:
     async def queued_messages(self, session_id: str, org_id: str) -> list[QueuedMessage]:
         return await reads.read_messages(self._readers, session_id, org_id)
 
-    async def discard_messages(self, session_id: str, org_id: str) -> None:
-        await self._writer.change(lambda link, _: changes.discard_messages(link, session_id, org_id))
+    async def discard_messages(
+        self, session_id: str, org_id: str, entry: Callable[[int], AuditEntry], *, message_id: str | None = None
+    ) -> None:
+        await self._writer.change(changes.discard(session_id, org_id, entry, message_id))
+
+    async def put_file(self, session_id: str, org_id: str, file: SessionFile, content: bytes) -> None:
+        await files.put(self._readers, session_id, org_id, file, content)
+
+    async def files(self, session_id: str, org_id: str) -> list[SessionFile]:
+        return await files.read_all(self._readers, session_id, org_id)
+
+    async def file(self, session_id: str, org_id: str, name: str) -> tuple[SessionFile, bytes]:
+        return await files.read(self._readers, session_id, org_id, name)
 
     async def sessions(
         self, org_id: str, chosen: SessionFilter = EVERY_SESSION, *, after: Cursor | None = None, limit: int = 100
@@ -243,12 +259,15 @@ class PostgresStore:
 
         return await self._list(None, list_orgs)
 
-    async def set_org_limits(self, org_id: str, limits: OrgLimits, entry: AuditEntry) -> OrgRecord:
-        await self._writer.change(orgs.limits_change(org_id, limits, entry))
+    async def set_org_limits(self, org_id: str, changes: Mapping[str, Any], entry: AuditEntry) -> OrgRecord:
+        await self._writer.change(orgs.limits_change(org_id, changes, entry))
         return await self.org(org_id)
 
     async def add_key(self, key: KeyRecord, digest: bytes, entry: AuditEntry) -> None:
         await self._writer.change(orgs.key_addition(key, digest, entry))
+
+    async def has_keys(self) -> bool:
+        return await orgs.has_keys(self._readers)
 
     async def key(self, key_id: str) -> tuple[KeyRecord, bytes] | None:
         return await orgs.read_key(self._readers, key_id)

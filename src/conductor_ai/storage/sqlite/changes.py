@@ -4,24 +4,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from conductor_ai.schemas.audit import AuditEntry, ChainHead, ToolExecutionRow
 from conductor_ai.schemas.ids import utc_now
 from conductor_ai.schemas.session import ENDED, SessionRecord
-from conductor_ai.storage.rows import storable
+from conductor_ai.storage.rows import TABLES_OF_A_SESSION, storable
+from conductor_ai.storage.sqlite import requests
 from conductor_ai.storage.sqlite.append import insert_audit, insert_tool_executions
 from conductor_ai.storage.sqlite.reads import read_session, require_session
 
-# The ledger of model calls is not among them: it is what bills and budgets are made of.
-_TABLES_OF_A_SESSION = (
-    "session_events",
-    "approvals",
-    "tool_executions",
-    "queued_messages",
-    "idempotency_keys",
-    "sessions",
-)
 _SET_HEAD = """
 INSERT INTO audit_heads (org_id, session_id, chain_seq, hash) VALUES (?, ?, ?, ?)
 ON CONFLICT (org_id, session_id) DO UPDATE SET chain_seq = excluded.chain_seq, hash = excluded.hash
@@ -37,12 +29,13 @@ def claim(connection: sqlite3.Connection, session_id: str, org_id: str, owner: s
     return read_session(connection, session_id, org_id)
 
 
-def request_cancel(connection: sqlite3.Connection, session_id: str, org_id: str) -> None:
+def request_cancel(connection: sqlite3.Connection, session_id: str, org_id: str, by: str) -> None:
     status = read_session(connection, session_id, org_id).status
     if status not in ENDED:  # else the request would stop whatever continues the session one day
         connection.execute(
-            "UPDATE sessions SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE session_id = ?",
-            (utc_now(), session_id),
+            "UPDATE sessions SET cancel_requested_at = ?, cancel_requested_by = ?"
+            " WHERE session_id = ? AND cancel_requested_at IS NULL",
+            (utc_now(), storable(by), session_id),
         )
 
 
@@ -50,9 +43,20 @@ def delete_session(connection: sqlite3.Connection, session_id: str, org_id: str,
     record = read_session(connection, session_id, org_id)
     # The audit rows stay, so the head that proves them whole must outlive the row that held it.
     connection.execute(_SET_HEAD, (org_id, session_id, record.audit_seq, record.audit_head))
-    for table in _TABLES_OF_A_SESSION:
+    for table in TABLES_OF_A_SESSION:
         connection.execute(f"DELETE FROM {table} WHERE session_id = ?", (session_id,))
     append_org_audit(connection, org_id, [tombstone], [])
+
+
+def discard_messages(
+    connection: sqlite3.Connection,
+    session_id: str,
+    org_id: str,
+    entry: Callable[[int], AuditEntry],
+    message_id: str | None,
+) -> None:
+    if count := requests.discard_messages(connection, session_id, org_id, message_id):
+        append_org_audit(connection, storable(org_id), [entry(count)], [])
 
 
 def append_org_audit(

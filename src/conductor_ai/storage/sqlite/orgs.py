@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 from conductor_ai.errors import KeyNotFound
 from conductor_ai.schemas.audit import AuditEntry
 from conductor_ai.schemas.ids import utc_now
-from conductor_ai.schemas.orgs import KeyRecord, OrgLimits, OrgRecord
+from conductor_ai.schemas.orgs import KeyRecord, OrgRecord
 from conductor_ai.storage.money import MOST_NANOUSD, Period, day_and_month, most_nanousd, nanousd, usd_of
 from conductor_ai.storage.rows import (
     KEY_COLUMNS,
     LIMIT_COLUMNS,
     ORG_COLUMNS,
     amount,
+    changed_limits,
+    has_money_limit,
     key_record,
     key_values,
     limit_values,
@@ -25,6 +29,7 @@ from conductor_ai.storage.rows import (
 )
 from conductor_ai.storage.sqlite.changes import append_org_audit
 
+_ORG = f"SELECT {', '.join(ORG_COLUMNS)} FROM orgs WHERE org_id = ?"
 _KEY = f"SELECT {', '.join(KEY_COLUMNS)}, digest FROM api_keys WHERE key_id = ?"
 _SET_LIMITS = f"""
 INSERT INTO orgs (org_id, {", ".join(LIMIT_COLUMNS)}, created_at, updated_at) VALUES ({", ".join("?" * 8)})
@@ -35,17 +40,17 @@ _SPENT = "SELECT exact_sum(cost_usd) FROM model_calls WHERE org_id = ? AND creat
 
 
 def read_org(connection: sqlite3.Connection, org_id: str) -> OrgRecord:
-    sql = f"SELECT {', '.join(ORG_COLUMNS)} FROM orgs WHERE org_id = ?"
-    row = connection.execute(sql, (storable(org_id),)).fetchone()
+    row = connection.execute(_ORG, (storable(org_id),)).fetchone()
     return OrgRecord(storable(org_id)) if row is None else org_record(row)
 
 
-def set_limits(connection: sqlite3.Connection, org_id: str, limits: OrgLimits, entry: AuditEntry) -> OrgRecord:
+def set_limits(connection: sqlite3.Connection, org_id: str, changes: Mapping[str, Any], entry: AuditEntry) -> OrgRecord:
     org_id = storable(org_id)
-    had_money_limit = read_org(connection, org_id).limits.limits_money
+    before = connection.execute(_ORG, (org_id,)).fetchone()
+    limits = changed_limits(before, changes)
     now = utc_now()
     connection.execute(_SET_LIMITS, (org_id, *limit_values(limits), now, now))
-    if limits.limits_money and not had_money_limit:
+    if limits.limits_money and not has_money_limit(before):
         _count_what_nobody_asked_for(connection, org_id, now)
     append_org_audit(connection, org_id, [entry], [])
     return read_org(connection, org_id)
@@ -58,6 +63,11 @@ def add_key(connection: sqlite3.Connection, key: KeyRecord, digest: bytes, entry
         (*key_values(key), digest),
     )
     append_org_audit(connection, storable(key.org_id), [entry], [])
+
+
+def has_keys(connection: sqlite3.Connection) -> bool:
+    (found,) = connection.execute("SELECT EXISTS (SELECT 1 FROM api_keys)").fetchone()
+    return bool(found)
 
 
 def read_key(connection: sqlite3.Connection, key_id: str) -> tuple[KeyRecord, bytes] | None:

@@ -110,9 +110,9 @@ def ping(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT count(*) FROM schema_migrations").fetchone()
 
 
-def read_cancel_requests(connection: sqlite3.Connection) -> list[str]:
-    rows = connection.execute("SELECT session_id FROM sessions WHERE cancel_requested_at IS NOT NULL")
-    return [session_id for (session_id,) in rows]
+def read_cancel_requests(connection: sqlite3.Connection) -> list[tuple[str, str | None]]:
+    sql = "SELECT session_id, cancel_requested_by FROM sessions WHERE cancel_requested_at IS NOT NULL"
+    return [(session_id, by) for session_id, by in connection.execute(sql)]
 
 
 def read_approval(connection: sqlite3.Connection, approval_id: str, org_id: str) -> ApprovalRecord:

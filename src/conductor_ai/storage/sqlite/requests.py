@@ -71,7 +71,7 @@ def take_messages(connection: sqlite3.Connection, message_ids: Sequence[str]) ->
         connection.execute("DELETE FROM queued_messages WHERE message_id = ?", (message_id,))
 
 
-def discard_messages(connection: sqlite3.Connection, session_id: str, org_id: str) -> None:
-    connection.execute(
-        "DELETE FROM queued_messages WHERE session_id = ? AND org_id = ?", (storable(session_id), storable(org_id))
-    )
+def discard_messages(connection: sqlite3.Connection, session_id: str, org_id: str, message_id: str | None) -> int:
+    """Returns: how many there were."""
+    sql = "DELETE FROM queued_messages WHERE session_id = ? AND org_id = ? AND message_id = coalesce(?, message_id)"
+    return connection.execute(sql, (storable(session_id), storable(org_id), message_id)).rowcount

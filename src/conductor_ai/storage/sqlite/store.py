@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from conductor_ai.schemas.approvals import ApprovalRecord, ApprovalStatus
 from conductor_ai.schemas.audit import AuditEntry, AuditRow, ChainHead, ToolExecutionRow
 from conductor_ai.schemas.events import Event
-from conductor_ai.schemas.orgs import KeyRecord, OrgLimits, OrgRecord
+from conductor_ai.schemas.orgs import KeyRecord, OrgRecord
 from conductor_ai.schemas.session import SessionRecord
+from conductor_ai.sdk.context import SessionFile
 from conductor_ai.storage.base import (
     EVERY_SESSION,
     Append,
@@ -25,7 +26,7 @@ from conductor_ai.storage.base import (
     UsageRow,
 )
 from conductor_ai.storage.rows import storable
-from conductor_ai.storage.sqlite import changes, orgs, reads, requests
+from conductor_ai.storage.sqlite import changes, files, orgs, reads, requests
 from conductor_ai.storage.sqlite.database import FILE_NAME, LOCK_FILE_NAME, open_for_writing, prepare_home
 from conductor_ai.storage.sqlite.faults import faults
 from conductor_ai.storage.sqlite.locks import FileLocks
@@ -86,8 +87,8 @@ class SQLiteStore:
     async def delete_session(self, session_id: str, org_id: str, tombstone: AuditEntry) -> None:
         await self._writer.change(lambda db: changes.delete_session(db, session_id, org_id, tombstone))
 
-    async def request_cancel(self, session_id: str, org_id: str) -> None:
-        await self._writer.change(lambda db: changes.request_cancel(db, session_id, org_id))
+    async def request_cancel(self, session_id: str, org_id: str, by: str) -> None:
+        await self._writer.change(lambda db: changes.request_cancel(db, session_id, org_id, by))
 
     async def append_org_audit(
         self, org_id: str, entries: Sequence[AuditEntry], executions: Sequence[ToolExecutionRow] = ()
@@ -102,7 +103,7 @@ class SQLiteStore:
     ) -> list[Event]:
         return await self._readers.read(lambda db: reads.read_events(db, session_id, org_id, after_seq, limit))
 
-    async def cancel_requests(self) -> list[str]:
+    async def cancel_requests(self) -> list[tuple[str, str | None]]:
         return await self._readers.read(reads.read_cancel_requests)
 
     async def approval(self, approval_id: str, org_id: str) -> ApprovalRecord:
@@ -128,8 +129,19 @@ class SQLiteStore:
     async def queued_messages(self, session_id: str, org_id: str) -> list[QueuedMessage]:
         return await self._readers.read(lambda db: requests.read_messages(db, session_id, org_id))
 
-    async def discard_messages(self, session_id: str, org_id: str) -> None:
-        await self._writer.change(lambda db: requests.discard_messages(db, session_id, org_id))
+    async def discard_messages(
+        self, session_id: str, org_id: str, entry: Callable[[int], AuditEntry], *, message_id: str | None = None
+    ) -> None:
+        await self._writer.change(lambda db: changes.discard_messages(db, session_id, org_id, entry, message_id))
+
+    async def put_file(self, session_id: str, org_id: str, file: SessionFile, content: bytes) -> None:
+        await self._writer.change(lambda db: files.put(db, session_id, org_id, file, content))
+
+    async def files(self, session_id: str, org_id: str) -> list[SessionFile]:
+        return await self._readers.read(lambda db: files.read_all(db, session_id, org_id))
+
+    async def file(self, session_id: str, org_id: str, name: str) -> tuple[SessionFile, bytes]:
+        return await self._readers.read(lambda db: files.read(db, session_id, org_id, name))
 
     async def sessions(
         self, org_id: str, chosen: SessionFilter = EVERY_SESSION, *, after: Cursor | None = None, limit: int = 100
@@ -164,11 +176,14 @@ class SQLiteStore:
     async def orgs(self) -> list[OrgRecord]:
         return await self._readers.list(lambda lists: lists.orgs())
 
-    async def set_org_limits(self, org_id: str, limits: OrgLimits, entry: AuditEntry) -> OrgRecord:
-        return await self._writer.change(lambda db: orgs.set_limits(db, org_id, limits, entry))
+    async def set_org_limits(self, org_id: str, changes: Mapping[str, Any], entry: AuditEntry) -> OrgRecord:
+        return await self._writer.change(lambda db: orgs.set_limits(db, org_id, changes, entry))
 
     async def add_key(self, key: KeyRecord, digest: bytes, entry: AuditEntry) -> None:
         await self._writer.change(lambda db: orgs.add_key(db, key, digest, entry))
+
+    async def has_keys(self) -> bool:
+        return await self._readers.read(orgs.has_keys)
 
     async def key(self, key_id: str) -> tuple[KeyRecord, bytes] | None:
         return await self._readers.read(lambda db: orgs.read_key(db, key_id))

@@ -1,0 +1,3 @@
+-- The SQLite twin of ../009_cancel_requested_by.sql.
+
+ALTER TABLE sessions ADD COLUMN cancel_requested_by TEXT;
