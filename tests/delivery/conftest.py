@@ -23,7 +23,8 @@ from conductor_ai.schemas.orgs import Caller
 from conductor_ai.schemas.session import SessionStatus
 from conductor_ai.sdk import BaseTool
 from conductor_ai.settings import Settings
-from conductor_ai.storage.base import EVERY_SESSION, HotState
+from conductor_ai.storage.base import EVERY_SESSION
+from conductor_ai.storage.hot_state import HotState
 from conductor_ai.tools.registry import ToolRegistry
 from conductor_ai.wiring import Runtime, open_runtime
 from tests.conftest import fail_after

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from conductor_ai.errors import MissingExtra
-from conductor_ai.storage.base import HotState
 from conductor_ai.storage.hot_memory import MAX_BEHIND, MAX_SNAPSHOT_CHARS, MemoryHotState
 from conductor_ai.storage.hot_redis import RedisHotState
+from conductor_ai.storage.hot_state import HotState
 from tests.conftest import fail_after
 from tests.crash.log_reader import until
 

@@ -21,7 +21,8 @@ from conductor_ai.schemas.events import Event, EventType
 from conductor_ai.schemas.ids import new_id, utc_now
 from conductor_ai.schemas.messages import Message
 from conductor_ai.schemas.session import SessionRecord
-from conductor_ai.storage.base import HotState, IdempotencyMark, NewSession, Store
+from conductor_ai.storage.base import IdempotencyMark, NewSession, Store
+from conductor_ai.storage.hot_state import HotState
 
 _TITLE_CHARS = 80
 

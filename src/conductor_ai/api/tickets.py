@@ -19,7 +19,7 @@ from conductor_ai.schemas.orgs import Caller, Scope
 
 if TYPE_CHECKING:
     from conductor_ai.conductor.keys import Keys
-    from conductor_ai.storage.base import HotState
+    from conductor_ai.storage.hot_state import HotState
 
 TICKET_S = 60
 

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from conductor_ai.errors import SessionNotFound, StorageError
 from conductor_ai.schemas.events import EventType
 from conductor_ai.schemas.session import ENDED, SessionStatus
-from conductor_ai.storage.base import HotState, SessionStore
+from conductor_ai.storage.base import SessionStore
+from conductor_ai.storage.hot_state import HotState
 
 POLL_S = 1.0
 _PAGE_EVENTS = 256

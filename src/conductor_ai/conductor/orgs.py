@@ -14,7 +14,8 @@ from conductor_ai.errors import BudgetSpent, TooManyRequests, TooManySessions
 from conductor_ai.observability.audit import AuditLogger
 from conductor_ai.schemas.orgs import Caller, OrgLimits, OrgRecord, checked_org_id
 from conductor_ai.schemas.usage import money_text
-from conductor_ai.storage.base import HotState, OrgStore, UsageRow
+from conductor_ai.storage.base import OrgStore, UsageRow
+from conductor_ai.storage.hot_state import HotState
 from conductor_ai.storage.money import day_and_month
 
 _CACHED_S = 1.0

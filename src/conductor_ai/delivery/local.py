@@ -15,7 +15,8 @@ from conductor_ai.delivery.retention import Retention
 from conductor_ai.errors import ConductorError, StorageError
 from conductor_ai.schemas.approvals import ApprovalStatus
 from conductor_ai.schemas.session import SessionStatus
-from conductor_ai.storage.base import HotState, Store
+from conductor_ai.storage.base import Store
+from conductor_ai.storage.hot_state import HotState
 
 SWEEP_S = 2.0
 RETENTION_S = 3600.0

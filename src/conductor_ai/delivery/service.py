@@ -36,7 +36,8 @@ from conductor_ai.schemas.events import EventType
 from conductor_ai.schemas.orgs import Caller, Scope
 from conductor_ai.schemas.session import ENDED, SessionRecord, SessionStatus
 from conductor_ai.sdk.context import SessionFile
-from conductor_ai.storage.base import EVERY_SESSION, Cursor, HotState, IdempotencyMark, SessionFilter, Store, UsageRow
+from conductor_ai.storage.base import EVERY_SESSION, Cursor, IdempotencyMark, SessionFilter, Store, UsageRow
+from conductor_ai.storage.hot_state import HotState
 from conductor_ai.tools.sandbox import Sandbox
 
 T = TypeVar("T")

@@ -9,7 +9,8 @@ from typing import Any
 from conductor_ai.schemas.agent_session import AgentSession
 from conductor_ai.schemas.events import Event
 from conductor_ai.schemas.session import ENDED, SessionRecord, SessionStatus
-from conductor_ai.storage.base import HotState, SessionStore
+from conductor_ai.storage.base import SessionStore
+from conductor_ai.storage.hot_state import HotState
 
 # A shorter log is read faster than its snapshot.
 _LONG_LOG_EVENTS = 32

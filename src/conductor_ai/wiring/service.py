@@ -17,7 +17,8 @@ from conductor_ai.delivery.views import Views
 from conductor_ai.observability.audit import AuditLogger
 from conductor_ai.observability.redaction import Redactor
 from conductor_ai.settings import Settings
-from conductor_ai.storage.base import HotState, Store
+from conductor_ai.storage.base import Store
+from conductor_ai.storage.hot_state import HotState
 from conductor_ai.wiring.pepper import key_pepper
 from conductor_ai.wiring.runtime import conductor_of, open_runtime
 from conductor_ai.wiring.storage import open_hot, open_store

@@ -11,7 +11,8 @@ from conductor_ai.storage.hot_memory import MemoryHotState
 from conductor_ai.storage.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
-    from conductor_ai.storage.base import HotState, Store
+    from conductor_ai.storage.base import Store
+    from conductor_ai.storage.hot_state import HotState
 
 
 async def open_store(settings: Settings, stack: AsyncExitStack) -> Store:
