@@ -24,7 +24,7 @@ KEYS = {
     "CONDUCTOR_KEY_PEPPER": "pepper-0123456789",
     "CONDUCTOR_API_KEY": "cond_live_0123456789",
 }
-ADDRESSES = {"REDIS_URL", "DATABASE_URL", "SUPABASE_DB_URL"}
+ADDRESSES = {"REDIS_URL", "DATABASE_URL", "SUPABASE_DB_URL", "CONDUCTOR_SQL_URL"}
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +102,7 @@ def test_a_blank_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, blank:
         ("LOCAL_LLM_BASE_URL", "http://host/v1?key=hunter2", "LOCAL_LLM_BASE_URL must be a plain address"),
         ("REDIS_URL", "http://:hunter2@host", "REDIS_URL must begin with redis://"),
         ("DATABASE_URL", "mysql://me:hunter2@host/db", "DATABASE_URL must begin with postgresql://"),
+        ("CONDUCTOR_SQL_URL", "mysql://me:hunter2@host/db", "CONDUCTOR_SQL_URL must begin with postgresql://"),
         ("CONDUCTOR_RETENTION_DAYS", "0", "CONDUCTOR_RETENTION_DAYS must be greater than or equal to 1"),
     ],
 )
@@ -191,7 +192,8 @@ class TestVariables:
             "CONDUCTOR_AGENTS_DIR", "CONDUCTOR_FETCH_GRANTS", "CONDUCTOR_MODEL_ATTEMPTS",
             "ANTHROPIC_BASE_URL", "OPENROUTER_BASE_URL", "GEMINI_BASE_URL", "LOCAL_LLM_BASE_URL", "LOCAL_LLM_API_KEY",
             "DATABASE_URL", "SUPABASE_DB_URL", "CONDUCTOR_KEY_PEPPER", "CONDUCTOR_ALLOWED_HOSTS",
-            "CONDUCTOR_CORS_ORIGINS", "CONDUCTOR_RETENTION_DAYS", "CONDUCTOR_API_KEY",
+            "CONDUCTOR_CORS_ORIGINS", "CONDUCTOR_RETENTION_DAYS", "CONDUCTOR_API_KEY", "CONDUCTOR_SANDBOX",
+            "CONDUCTOR_SANDBOX_LEVEL", "CONDUCTOR_SANDBOX_IMAGE", "CONDUCTOR_SQL_URL", "CONDUCTOR_SQL_TABLES",
         }  # fmt: skip
 
     def test_each_has_one_line_of_meaning(self) -> None:

@@ -208,6 +208,7 @@ def test_an_address_of_another_kind_is_refused(host: str, monkeypatch: pytest.Mo
 
 AS_NOBODY = """
 import os, sys
+import aiodocker  # while the environment can still be read: it may be somebody's home
 from conductor_ai.tools.sandbox.docker import DockerBackend
 backend = DockerBackend(sys.argv[1])
 os.setgroups([])
