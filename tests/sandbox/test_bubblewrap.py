@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from conductor_ai.tools.sandbox.base import KilledBy, Language, RunLimits, RunSpec
-from conductor_ai.tools.sandbox.bubblewrap import BubblewrapBackend, cgroups, selftest
+from conductor_ai.tools.sandbox.bubblewrap import BubblewrapBackend, cgroups, identity, selftest
 from tests.conftest import fail_after
 from tests.sandbox.conftest import Bench
 from tests.sandbox.greed import WAITING, marked
@@ -126,13 +126,58 @@ async def test_a_run_may_be_cancelled_before_it_has_begun(bench: Bench) -> None:
 
 @ONLY_BUBBLEWRAP
 async def test_more_runs_than_places_wait_for_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conductor_ai.tools.sandbox.bubblewrap.identity.AT_ONCE", 2)
+    two = identity.Identities(at_once=2)
+    monkeypatch.setattr("conductor_ai.tools.sandbox.bubblewrap.backend.shared", lambda: two)
     backend = BubblewrapBackend()
     try:
         ended = await asyncio.gather(*(backend.run(bench.spec(f"print({n})")) for n in range(5)))
     finally:
         await backend.close()
     assert [run.stdout for run in ended] == [f"{n}\n" for n in range(5)]
+
+
+async def test_who_stops_waiting_for_a_place_takes_none() -> None:
+    places = identity.Identities(at_once=1)
+
+    async def wait() -> None:
+        async with places.one():
+            pass
+
+    async with fail_after(30):
+        async with places.one():
+            waiting = [asyncio.create_task(wait()) for _ in range(2)]
+            await asyncio.sleep(0)
+            waiting[0].cancel()
+        waiting[1].cancel()  # its turn has come, and it does not know yet
+        await asyncio.wait(waiting)
+        assert [task.cancelled() for task in waiting] == [True, True]
+        await wait()
+
+
+@ONLY_BUBBLEWRAP
+async def test_closing_one_backend_leaves_the_runs_of_another(bench: Bench) -> None:
+    other = BubblewrapBackend()
+    await other.run(bench.spec("print('on')"))
+    async with fail_after(30):
+        pid, task = await waiting(bench)
+        await other.close()
+        os.kill(pid, 0)
+        assert not task.done()
+        assert (await bench.run("print('on')")).stdout == "on\n"
+        await bench.backend.close()
+        await task
+
+
+@ONLY_BUBBLEWRAP
+@root_only
+async def test_two_backends_of_a_process_have_not_the_same_users(bench: Bench) -> None:
+    other = Bench(BubblewrapBackend(), bench.capabilities)
+    async with fail_after(30):
+        runs = [await waiting(one) for one in (bench, other)]
+    users = {user_of(pid) for pid, _ in runs}
+    await asyncio.gather(bench.backend.close(), other.backend.close())
+    await asyncio.gather(*(task for _, task in runs))
+    assert len(users) == 2
 
 
 @ONLY_BUBBLEWRAP
@@ -268,6 +313,7 @@ def shut_environment(folder: Path) -> Path:
     (environment / "bin").mkdir()
     (environment / "bin" / "python").symlink_to(Path(sys.executable).resolve())
     (environment / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).resolve().parent}\n")
+    (environment / ".env").write_text("KEY=s3cr3t-value\n")  # as where it was made in a project's own folder
     return environment
 
 
@@ -282,6 +328,19 @@ async def test_an_environment_in_a_folder_that_is_shut_to_others_is_seen(
     ended = await backend.run(bench.spec("import only_here\nprint(only_here.value)"))
     await backend.close()
     assert ended.stdout == "42\n", ended
+
+
+@ONLY_BUBBLEWRAP
+async def test_what_lies_beside_an_environment_is_not_seen(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = shut_environment(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(environment))
+    monkeypatch.setattr(sys, "executable", str(environment / "bin" / "python"))
+    backend = BubblewrapBackend()
+    ended = await backend.run(bench.spec("import os, sys\nprint(sys.prefix, *sorted(os.listdir(sys.prefix)))"))
+    await backend.close()
+    assert ended.stdout == "/opt/env bin lib pyvenv.cfg\n", ended
 
 
 @ONLY_BUBBLEWRAP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import signal
@@ -43,7 +44,7 @@ def dead_owner() -> str:
 @pytest.fixture
 def left_behind(hierarchies: list[cgroups.Hierarchy], dead_owner: str) -> Iterator[list[Path]]:
     """A run of a dead server in each hierarchy."""
-    folders = [h.own / f"conductor-sandbox-{dead_owner}" / "1-run" for h in hierarchies]
+    folders = [h.own / f"conductor-sandbox-{dead_owner}-2" / "1-run" for h in hierarchies]
     for folder in folders:
         folder.mkdir(parents=True)
     yield folders
@@ -78,12 +79,33 @@ async def test_what_a_living_server_has_stays(hierarchies: list[cgroups.Hierarch
 
 async def test_what_another_pid_namespace_has_stays(hierarchies: list[cgroups.Hierarchy], dead_owner: str) -> None:
     space, rest = dead_owner.split("-", 1)
-    folder = hierarchies[0].own / f"conductor-sandbox-{int(space) + 1}-{rest}"
+    folder = hierarchies[0].own / f"conductor-sandbox-{int(space) + 1}-{rest}-1"
     folder.mkdir()
     try:
         assert folder not in cgroups.left_over(hierarchies)
     finally:
         folder.rmdir()
+
+
+def test_two_backends_of_a_process_have_a_group_each(tmp_path: Path) -> None:
+    where = [cgroups.Hierarchy(frozenset({"memory", "pids"}), tmp_path, 1)]
+    first, second = cgroups.ProcessGroup(where), cgroups.ProcessGroup(where)
+    first.make()
+    second.make()
+    first.remove()
+    assert second.folders[0].is_dir()
+    assert cgroups.left_over(where) == []
+
+
+def test_being_short_of_descriptors_is_not_being_without_control_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(path: Path, **given: object) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_text", short)
+    with pytest.raises(OSError, match="Too many open files"):
+        cgroups.find(tmp_path)
 
 
 def test_a_pid_that_is_used_again_is_another_owner() -> None:

@@ -73,7 +73,7 @@ def test_an_interpreter_that_is_out_of_reach_is_carried_over_by_root(shut: Path)
     found = runtime.find(SOMEBODY, may_stage=True)
     assert found.own
     assert found.python == shut / "bin" / "python3"
-    assert shut in found.unreachable
+    assert shut / "bin" in found.unreachable
     assert Path("/usr") not in found.unreachable
 
 
@@ -86,11 +86,30 @@ def test_an_interpreter_that_is_out_of_reach_is_left_by_others(shut: Path, monke
 
 
 def test_a_virtual_environment_appears_in_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python3.11"))
     found = runtime.find(os.geteuid(), may_stage=True)
     assert found.python == Path("/opt/env/bin/python3.11")
-    assert found.binds[tmp_path] == Path("/opt/env")
+    assert found.binds[tmp_path / "bin"] == Path("/opt/env/bin")
+
+
+@pytest.mark.parametrize("names", [["prefix"], ["prefix", "base_prefix", "base_exec_prefix"]], ids=["venv", "base"])
+def test_of_an_installation_in_somebodys_folder_the_rest_stays_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    for folder in ("bin", "lib", "include", "share", ".ssh", ".conductor", "notes"):
+        (tmp_path / folder).mkdir()
+    for file in (".env", "pyvenv.cfg"):
+        (tmp_path / file).touch()
+    (tmp_path / "bin" / "python3").touch()
+    for name in names:
+        monkeypatch.setattr(sys, name, str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python3"))
+    found = runtime.find(os.geteuid(), may_stage=True)
+    assert found.own
+    seen = {str(path.relative_to(tmp_path)) for path in found.binds if path.is_relative_to(tmp_path)}
+    assert seen == {"bin", "lib", "include", "pyvenv.cfg"}
 
 
 def test_of_a_shared_folder_only_the_interpreter_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +127,7 @@ def test_no_home_and_no_project_is_bound() -> None:
     parts = {Path(sys.base_prefix), Path(sys.prefix), Path(sys.base_prefix).resolve()}
     for path in found.binds:
         named = path.is_relative_to("/etc") or path.is_relative_to("/usr") or path.parent == Path("/")
-        assert named or path in parts or path.name == "node", path
+        assert named or path.parent in parts or path.name in ("node", "zoneinfo"), path
 
 
 def test_without_node_there_is_no_javascript(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -118,11 +137,20 @@ def test_without_node_there_is_no_javascript(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_a_process_is_bounded_by_what_the_run_may_use() -> None:
     limits = RunLimits(wall_s=7.0, memory_bytes=2**28, processes=9, work_bytes=2**20, tmp_bytes=2**21)
-    found = command.limits_of_a_process(Language.PYTHON, limits, count_processes=True)
+    found = command.limits_of_a_process(Language.PYTHON, limits, count_processes=True, grouped=True)
     assert (found["DATA"], found["NPROC"], found["CORE"], found["NOFILE"]) == (2**28, 10, 0, 256)
     assert found["FSIZE"] > 2**21  # a full folder answers before the signal comes
     assert found["CPU"] > 7
-    assert "AS" not in command.limits_of_a_process(Language.JAVASCRIPT, limits, count_processes=False)
+    assert "AS" not in command.limits_of_a_process(Language.JAVASCRIPT, limits, count_processes=False, grouped=True)
+
+
+def test_a_process_is_bounded_more_tightly_where_nothing_bounds_them_together() -> None:
+    grouped, alone = (
+        command.limits_of_a_process(Language.PYTHON, RunLimits(), count_processes=True, grouped=grouped)
+        for grouped in (True, False)
+    )
+    assert all(alone[name] < grouped[name] for name in ("AS", "NOFILE", "NPROC"))
+    assert alone["AS"] * alone["NPROC"] < 8 * 2**30
 
 
 @pytest.mark.parametrize(

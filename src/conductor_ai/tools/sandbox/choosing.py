@@ -42,14 +42,15 @@ class Sandbox:
         return _unavailable({name: (reason or "",) for name, reason in reasons.items()}, None)
 
     async def chosen(self) -> tuple[SandboxBackend, Capabilities]:
-        """The backend and what it can do; its self test runs first. Raises: ToolUnavailable."""
+        """The backend and what it can do; its self test runs first. Once there is one it stays that one, but it is
+        asked again: a language that failed for a moment only may be there by now. Raises: ToolUnavailable; the next
+        call tries again, as far as the backends do."""
         async with self._choosing:
-            if self._chosen is None:
-                try:
-                    self._chosen = await self._choose()
-                except ToolUnavailable as exc:
-                    self._refusal = exc
-                    raise
+            try:
+                self._chosen = await (self._choose() if self._chosen is None else self._asked_again(*self._chosen))
+            except ToolUnavailable as exc:
+                self._refusal = exc
+                raise
             return self._chosen
 
     def state(self) -> dict[str, Any]:
@@ -63,6 +64,10 @@ class Sandbox:
 
     async def close(self) -> None:
         await asyncio.gather(*(backend.close() for backend in self._candidates.values()))
+
+    async def _asked_again(self, backend: SandboxBackend, before: Capabilities) -> tuple[SandboxBackend, Capabilities]:
+        found = await backend.probe()
+        return backend, found if found.available and found.level.reaches(self._level) else before
 
     async def _choose(self) -> tuple[SandboxBackend, Capabilities]:
         reasons: dict[str, tuple[str, ...]] = {}

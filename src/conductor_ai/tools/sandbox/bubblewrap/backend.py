@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,14 +21,21 @@ from conductor_ai.tools.sandbox.base import (
 )
 from conductor_ai.tools.sandbox.bubblewrap import cgroups, requirements, runtime, selftest
 from conductor_ai.tools.sandbox.bubblewrap.command import Features, Tools, inside, limits_of_a_process, request
-from conductor_ai.tools.sandbox.bubblewrap.identity import Identities, Identity, identity
+from conductor_ai.tools.sandbox.bubblewrap.identity import Identity, identity, shared
 from conductor_ai.tools.sandbox.bubblewrap.janitor import Janitor
 from conductor_ai.tools.sandbox.bubblewrap.process import Process, StartFailed
 from conductor_ai.tools.sandbox.bubblewrap.watchdog import watch_memory
 from conductor_ai.tools.sandbox.frames import Reply
+from conductor_ai.tools.sandbox.probing import Finding, Probing
 
+_logger = logging.getLogger(__name__)
 _CANCEL_S = 1.0
 _CLOSE_S = 5.0
+_WATCHED = "rlimit and a watchdog"
+_UNGROUPED = (
+    "there is no control group, so memory is bounded per process and by a watchdog only: give conductor a delegated "
+    "group (with systemd, Delegate=yes and DelegateSubgroup=server), or use CONDUCTOR_SANDBOX=docker"
+)
 _TRIED = (Features(), Features(disable_userns=False), Features(proc=False), Features(proc=False, disable_userns=False))
 """Walls that other walls stand behind: not every bwrap, and not every container that it may run in, has them."""
 
@@ -70,39 +78,41 @@ class BubblewrapBackend:
     name = "bubblewrap"
 
     def __init__(self) -> None:
-        self._identities = Identities()
+        self._identities = shared()
         self._runs: dict[str, tuple[_Ending, asyncio.Task[RunResult]]] = {}
         self._lock = asyncio.Lock()
-        self._probing = asyncio.Lock()
+        self._probing = Probing(self._probe)
         self._ground: _Ground | None = None
-        self._found: Capabilities | None = None
 
     def missing(self) -> str | None:
-        return requirements.missing()
+        try:
+            return requirements.missing()
+        except OSError as exc:  # out of file descriptors, say
+            return str(exc)
 
     async def probe(self) -> Capabilities:
-        async with self._probing:
-            if self._found is None:
-                self._found = await self._probe()
-            return self._found
+        """As `SandboxBackend.probe`. What failed for the moment only is tried anew, at most every 30 seconds."""
+        return await self._probing.found()
 
-    async def _probe(self) -> Capabilities:
-        if (lacking := requirements.missing()) is not None:
-            return _unavailable(lacking)
+    async def _probe(self) -> Finding:
+        if (lacking := self.missing()) is not None:
+            return Finding(_unavailable(lacking), lasting=False)
         try:
             ground = await self._standing()
+            tried = await selftest.verdict(self.run, ground.runtime.languages)
         except (StartFailed, OSError) as exc:
-            return _unavailable(str(exc))
-        failures, languages = await selftest.failures(self.run, ground.runtime.languages)
-        if failures:
-            return _unavailable(*failures)
-        return Capabilities(
+            return Finding(_unavailable(str(exc) or type(exc).__name__), lasting=False)
+        if tried.failures:
+            return Finding(_unavailable(*tried.failures), lasting=tried.sure)
+        found = Capabilities(
             available=True,
             level=IsolationLevel.NAMESPACES,
-            languages=languages,
-            memory="rlimit" if ground.groups is None else "cgroup",
+            languages=tried.languages,
+            memory=_WATCHED if ground.groups is None else "cgroup",
             network_off=True,
+            reasons=(_UNGROUPED,) if ground.groups is None else (),
         )
+        return Finding(found, lasting=tried.sure)
 
     async def run(self, spec: RunSpec) -> RunResult:
         """As `SandboxBackend.run`. Raises: InvalidInput for files that cannot be put into a run."""
@@ -124,7 +134,11 @@ class BubblewrapBackend:
             await asyncio.wait({work}, timeout=_CANCEL_S)
 
     async def reap(self) -> int:
-        return await cgroups.remove_left_over(cgroups.find())
+        try:
+            return await cgroups.remove_left_over(cgroups.find())
+        except OSError as exc:
+            _logger.warning("control groups of ended servers may be left: %s", exc)
+            return 0
 
     async def close(self) -> None:
         runs = list(self._runs.values())
@@ -186,8 +200,12 @@ async def _find_ground() -> _Ground:
             raise StartFailed("without control groups it takes Linux 5.14 to bound the processes of a run")
         return _Ground(tools, seen, features, None, None)
     groups = cgroups.ProcessGroup(hierarchies)
-    groups.make()
-    return _Ground(tools, seen, features, groups, Janitor(groups.folders))
+    try:
+        groups.make()
+        return _Ground(tools, seen, features, groups, Janitor(groups.folders))
+    except BaseException:
+        groups.remove()
+        raise
 
 
 async def _features(tools: Tools, seen: runtime.Runtime, user: Identity) -> Features:
@@ -260,6 +278,7 @@ class _Run:
             spec.language,
             spec.limits,
             count_processes=requirements.counts_processes(own_user=self._user.given_up),
+            grouped=ground.groups is not None,
         )
         inner = inside(ground.runtime, limits)
         return Process.start(ground.tools, ground.runtime, spec.limits, ground.features, self._user, inner)

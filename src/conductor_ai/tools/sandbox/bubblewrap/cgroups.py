@@ -1,12 +1,14 @@
 """Control groups of version 1 or 2: what bounds the memory and the processes of a run as a whole.
 
-A process keeps its runs in one group of its own, below the group that it is in itself, so that what bounds the server
-bounds its sandboxes too. That group is named after the process, so that another can tell when it is dead.
+Each backend of a process keeps its runs in one group of its own, below the group that the process is in itself, so that
+what bounds the server bounds its sandboxes too. That group is named after the process, so that another can tell when it
+is dead, with a number for the backend.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -14,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from conductor_ai.tools.sandbox.base import RunLimits
@@ -21,10 +24,13 @@ from conductor_ai.tools.sandbox.bubblewrap.command import GUEST
 
 _PREFIX = "conductor-sandbox-"
 _MEMORY, _PIDS = "memory", "pids"
+_NAME = re.compile(r"(?P<owner>\d+-\d+-\d+)-\d+")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_LABEL = 100
 _REMOVAL_S = 2.0
 _PAUSE_S = 0.01
+_SHORT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +48,12 @@ def find(proc: Path = Path("/proc/self")) -> list[Hierarchy]:
 
     Args:
         proc: Where the kernel tells of the process.
+    Raises: OSError where it cannot be told, for want of file descriptors say.
     """
     try:
         own = _own_paths((proc / "cgroup").read_text(encoding="utf-8"))
         mounts = list(_mounts((proc / "mountinfo").read_text(encoding="utf-8")))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []  # no /proc, or a kernel without control groups
     usable = [hierarchy for hierarchy in _hierarchies(own, mounts) if _writable(hierarchy)]
     covered = frozenset[str]().union(*(hierarchy.controllers for hierarchy in usable))
@@ -68,8 +75,12 @@ def _version_2(own: Path) -> Path | None:
     """The folder to make groups in; None where there is none: a group that has processes passes no controller on."""
     for folder in (own, own.parent):
         if folder == own or _delegated(folder):
-            with suppress(OSError):
+            try:
                 _pass_on(folder)
+            except OSError as exc:
+                if exc.errno in _SHORT_OF_DESCRIPTORS:
+                    raise
+            else:
                 return folder
     return None
 
@@ -136,11 +147,11 @@ def _needed(hierarchy: Hierarchy) -> list[str]:
 
 
 class ProcessGroup:
-    """The groups of this process, made with the first run."""
+    """The groups of one backend of this process, made with its first run."""
 
     def __init__(self, hierarchies: list[Hierarchy]) -> None:
         self._hierarchies = hierarchies
-        self._name = f"{_PREFIX}{owner_name(os.getpid())}"
+        self._name = f"{_PREFIX}{owner_name(os.getpid())}-{next(_numbers)}"
         self._runs = 0
 
     @property
@@ -271,12 +282,12 @@ def _pid_namespace() -> int:
     return Path("/proc/self/ns/pid").stat().st_ino
 
 
-def _owner_is_dead(name: str) -> bool:
-    space, pid, _ = name.split("-")
+def _owner_is_dead(owner: str) -> bool:
+    space, pid, _ = owner.split("-")
     if int(space) != _pid_namespace():
         return False
     try:
-        return owner_name(int(pid)) != name
+        return owner_name(int(pid)) != owner
     except OSError:
         return True
 
@@ -288,8 +299,8 @@ def left_over(hierarchies: list[Hierarchy]) -> list[Path]:
     for hierarchy in hierarchies:
         for pattern, base in ((f"{_PREFIX}*", hierarchy.own), (f"*/{_PREFIX}*", hierarchy.own.parent)):
             for folder in base.glob(pattern):
-                name = folder.name.removeprefix(_PREFIX)
-                if folder.is_dir() and name.count("-") == 2 and name[0].isdigit() and _owner_is_dead(name):
+                named = _NAME.fullmatch(folder.name.removeprefix(_PREFIX))
+                if named is not None and folder.is_dir() and _owner_is_dead(named["owner"]):
                     found.append(folder)
     return list(dict.fromkeys(found))
 

@@ -23,6 +23,11 @@ _OPEN_FILES = 256
 _SHARED_BYTES = 512 * MIB
 """Beyond its own memory a Python process may map this much of files and of memory shared with others: libraries take
 their part of it. V8 sets aside gigabytes that it never touches, so Node.js has no such bound."""
+UNGROUPED_PROCESSES = 16
+"""Without a control group the bounds of one process hold for each: so there are few, and each can hold less of what no
+process is charged with. The libraries of numpy, pandas and matplotlib take 90 MiB."""
+_UNGROUPED_OPEN_FILES = 64
+_UNGROUPED_SHARED_BYTES = 128 * MIB
 _SPARE_CPU_S = 5
 _NICENESS = 10  # the server answers first
 STUBS: Mapping[str, bytes] = {
@@ -110,12 +115,15 @@ class Tools:
         return None not in (self.unshare, self.mount, self.setpriv)
 
 
-def limits_of_a_process(language: Language, limits: RunLimits, *, count_processes: bool) -> dict[str, int]:
+def limits_of_a_process(
+    language: Language, limits: RunLimits, *, count_processes: bool, grouped: bool
+) -> dict[str, int]:
     """What one process of a run may use, by the names of `resource`.
 
     Args:
         count_processes: Whether the number of processes is bounded here: it is counted per user and user namespace,
             which a sandbox has to itself.
+        grouped: Whether a control group bounds the run as a whole.
     """
     found = {
         "CORE": 0,
@@ -124,13 +132,13 @@ def limits_of_a_process(language: Language, limits: RunLimits, *, count_processe
         "FSIZE": max(limits.work_bytes, limits.tmp_bytes) + MIB,  # a full disk is told before the signal comes
         "MEMLOCK": 64 * 1024,
         "MSGQUEUE": 0,
-        "NOFILE": _OPEN_FILES,
+        "NOFILE": _OPEN_FILES if grouped else _UNGROUPED_OPEN_FILES,
         "SIGPENDING": 256,
     }
     if language is Language.PYTHON:
-        found["AS"] = limits.memory_bytes + _SHARED_BYTES
+        found["AS"] = limits.memory_bytes + (_SHARED_BYTES if grouped else _UNGROUPED_SHARED_BYTES)
     if count_processes:
-        found["NPROC"] = limits.processes + GUEST
+        found["NPROC"] = (limits.processes if grouped else min(limits.processes, UNGROUPED_PROCESSES)) + GUEST
     return found
 
 

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+from collections import deque
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypedDict
 
@@ -41,21 +45,50 @@ class Identity:
 
 
 class Identities:
-    """The users of this process's runs. `missing` says why there is none to be had."""
+    """The users of this process's runs, for all its threads and event loops: `shared`. `missing` says why there is none
+    to be had."""
 
-    def __init__(self) -> None:
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._free = list(reversed(range(AT_ONCE)))
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._lock = threading.Lock()
+        self._free = list(reversed(range(at_once)))
+        self._waiting: deque[Future[int]] = deque()
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Identity]:
         """A user that no other run of this machine has at this time."""
-        async with self._places:
-            place = self._free.pop()
-            try:
-                yield identity(place)
-            finally:
-                self._free.append(place)
+        place = await self._take()
+        try:
+            yield identity(place)
+        finally:
+            self._give_back(place)
+
+    async def _take(self) -> int:
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+            turn: Future[int] = Future()
+            self._waiting.append(turn)
+        try:
+            return await asyncio.wrap_future(turn)
+        except asyncio.CancelledError:
+            if not turn.cancel():  # it had just come
+                self._give_back(turn.result())
+            raise
+
+    def _give_back(self, place: int) -> None:
+        with self._lock:
+            while self._waiting:
+                turn = self._waiting.popleft()
+                if turn.set_running_or_notify_cancel():
+                    turn.set_result(place)
+                    return
+            self._free.append(place)
+
+
+@cache
+def shared() -> Identities:
+    """Two backends of a process have the same users to give."""
+    return Identities()
 
 
 def missing() -> str | None:

@@ -24,6 +24,9 @@ _USR, _LOCAL = Path("/usr"), Path("/usr/local")
 _TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _PUBLIC = ("/etc/ld.so.cache", "/etc/alternatives")  # where libraries are, and which of several
 _SYSTEM_PYTHON = Path("/usr/bin/python3")
+_PARTS = ("bin", "include", "lib", "lib64", "share/zoneinfo", "pyvenv.cfg")
+"""What an interpreter has of the folder that it is installed in. A virtual environment may be made in a project's own
+folder, and an installation in somebody's home: what lies beside these is none of its business."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,18 @@ def _own_interpreter() -> tuple[Path, dict[Path, Path]] | None:
     prefix, base = Path(sys.prefix), Path(sys.base_prefix)
     executable = Path(sys.executable)
     binds = {}
-    for folder in dict.fromkeys((base, base.resolve(), executable.resolve().parent.parent)):
+    bases = (base, base.resolve(), Path(sys.base_exec_prefix), executable.resolve().parent.parent)
+    for folder in dict.fromkeys(bases):
         binds.update({part: part for part in _parts_of_prefix(folder)})
+    if not any(executable.resolve().is_relative_to(part) for part in (_USR, *binds)):
+        return None  # in a folder that this user may not look into, or in none that interpreters have
     if prefix != base:
-        if not executable.is_relative_to(prefix):
+        own = {part: ENVIRONMENT / part.relative_to(prefix) for part in _parts(prefix)}
+        if not any(executable.is_relative_to(part) for part in own):
             return None
-        return ENVIRONMENT / executable.relative_to(prefix), {**binds, prefix: ENVIRONMENT}
+        return ENVIRONMENT / executable.relative_to(prefix), {**binds, **own}
+    if not any(executable.is_relative_to(part) for part in (_USR, *binds)):
+        return None
     for packages in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         if not any(Path(packages).is_relative_to(bound) for bound in binds) and Path(packages).is_dir():
             binds[Path(packages)] = Path(packages)
@@ -82,12 +91,16 @@ def _own_interpreter() -> tuple[Path, dict[Path, Path]] | None:
 
 
 def _parts_of_prefix(prefix: Path) -> list[Path]:
-    """What to bind of a folder that an interpreter is installed in: of shared ones its own parts only."""
-    if prefix == _USR:
+    """What to bind of a folder that an interpreter is installed in."""
+    if prefix in (_USR, Path("/")):
         return []  # bound for every run
     if prefix == _LOCAL:
         return [part for part in (_LOCAL / "bin", _LOCAL / "lib") if part.is_dir()]
-    return [prefix]
+    return _parts(prefix)
+
+
+def _parts(prefix: Path) -> list[Path]:
+    return [prefix / name for name in _PARTS if os.path.exists(prefix / name)]  # noqa: PTH110 - it raises nothing
 
 
 def _runtime(python: Path, more_binds: dict[Path, Path], uid: int, *, own: bool) -> Runtime:

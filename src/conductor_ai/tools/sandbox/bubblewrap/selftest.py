@@ -8,12 +8,13 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from tempfile import TemporaryDirectory
 
 from conductor_ai.tools.sandbox.base import MIB, KilledBy, Language, RunLimits, RunResult, RunSpec
 from conductor_ai.tools.sandbox.bubblewrap.command import SHM_BYTES
+from conductor_ai.tools.sandbox.probing import Watched
 
 _Run = Callable[[RunSpec], Awaitable[RunResult]]
 
@@ -67,17 +68,25 @@ new Worker(inner, { eval: true }).on("message", (n) => console.log(n + 1));
 """
 
 
-async def failures(run: _Run, languages: frozenset[Language]) -> tuple[list[str], frozenset[Language]]:
-    """Try every wall, side by side.
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`failures` say what did not hold, each in one line. `languages` are those that work. Python has to: the walls are
+    tried in it. `sure` is False where a try told nothing: then another one may end better."""
 
-    Returns: what did not hold, each in one line, and the languages that work. Python has to: the walls are tried in it.
-    """
+    failures: tuple[str, ...]
+    languages: frozenset[Language]
+    sure: bool
+
+
+async def verdict(start: _Run, languages: frozenset[Language]) -> Verdict:
+    """Try every wall, side by side."""
+    run = Watched(start, slow_s=_LIMITS.wall_s)
     found, javascript = await asyncio.gather(
         asyncio.gather(walls(run), processes(run), memory(run), _time(run), _output(run)),
         _javascript(run, languages),
     )
     works = languages if javascript else languages - {Language.JAVASCRIPT}
-    return [line for lines in found for line in lines], works
+    return Verdict(tuple(line for lines in found for line in lines), works, run.sure)
 
 
 def _spec(code: str, *, stdin: str = "", limits: RunLimits = _LIMITS, language: Language = Language.PYTHON) -> RunSpec:

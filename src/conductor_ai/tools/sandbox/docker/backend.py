@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from conductor_ai.tools.sandbox.base import (
     Capabilities,
@@ -22,10 +22,13 @@ from conductor_ai.tools.sandbox.docker.container import GVISOR, configuration, i
 from conductor_ai.tools.sandbox.docker.engine import Engine, EngineFailed, connected, find, look, unreachable
 from conductor_ai.tools.sandbox.docker.leftovers import remove_forgotten
 from conductor_ai.tools.sandbox.frames import bootstrapped_bytes
+from conductor_ai.tools.sandbox.probing import Finding, Probing, Watched
 
 _logger = logging.getLogger(__name__)
 IMAGE = "CONDUCTOR_SANDBOX_IMAGE"
 REAP_EVERY_S = 60.0
+_SLOW_S = 5.0
+"""Each run of the self test has longer than this; one that needs more tells of a slow moment, not of a wall."""
 HINT = (
     "docker build --tag conductor-sandbox sandbox && "
     f"export {IMAGE}=$(docker images --quiet --no-trunc conductor-sandbox), with Docker or Podman and its socket there"
@@ -52,9 +55,8 @@ class DockerBackend:
     def __init__(self, image: str | None = None) -> None:
         self._image = image
         self._preparing = asyncio.Lock()
-        self._probing = asyncio.Lock()
+        self._probing = Probing(self._probe)
         self._ready: _Ready | None = None
-        self._found: Capabilities | None = None
         self._runs: dict[str, asyncio.Event] = {}
         self._reaper: asyncio.Task[None] | None = None
 
@@ -77,22 +79,21 @@ class DockerBackend:
         return (self._image or os.environ.get(IMAGE, "")).strip()
 
     async def probe(self) -> Capabilities:
-        async with self._probing:
-            if self._found is None:
-                self._found = await self._probe()
-            return self._found
+        """As `SandboxBackend.probe`. What failed for the moment only is tried anew, at most every 30 seconds."""
+        return await self._probing.found()
 
-    async def _probe(self) -> Capabilities:
+    async def _probe(self) -> Finding:
         try:
             ready = await self._prepared()
         except EngineFailed as exc:
-            return _unavailable(str(exc))
-        verdict = await selftest.run(lambda spec: self._attempt(ready, spec), own_kernel=_has_own_kernel(ready))
+            return Finding(_unavailable(str(exc)), lasting=False)
+        tries = Watched(lambda spec: self._attempt(ready, spec), slow_s=_SLOW_S)
+        verdict = await selftest.run(tries, own_kernel=_has_own_kernel(ready))
         if verdict.failures:
-            return _unavailable(*verdict.failures)
+            return Finding(_unavailable(*verdict.failures), lasting=tries.sure)
         if self._reaper is None:
             self._reaper = asyncio.create_task(self._reap_now_and_then())
-        return Capabilities(
+        found = Capabilities(
             available=True,
             level=ready.level,
             languages=verdict.languages,
@@ -100,6 +101,7 @@ class DockerBackend:
             network_off=True,
             reasons=(*ready.warnings, *verdict.warnings),
         )
+        return Finding(found, lasting=tries.sure)
 
     async def _prepared(self) -> _Ready:
         """Raises: EngineFailed with the reason why there is no engine for a run; the next call asks anew."""
@@ -124,8 +126,8 @@ class DockerBackend:
 
     async def run(self, spec: RunSpec) -> RunResult:
         began = time.monotonic()
-        if self._found is not None and not self._found.available:
-            return _infra(began, "; ".join(self._found.reasons))
+        if (found := self._probing.last) is not None and not found.available:
+            return _infra(began, "; ".join(found.reasons))
         try:
             ready = await self._prepared()
         except EngineFailed as exc:
@@ -153,7 +155,7 @@ class DockerBackend:
             async with connected(ready.engine.url) as docker:
                 return await attempt.run(docker)
         except EngineFailed as exc:
-            return _infra(began, str(exc))
+            return replace(_infra(began, str(exc)), started=attempt.started)
         finally:
             del self._runs[spec.run_id]
 
