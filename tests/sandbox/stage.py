@@ -23,7 +23,8 @@ async def main(asked: dict[str, Any]) -> None:
     spec = RunSpec(Language.PYTHON, asked["code"], asked["run_id"], stdin=asked.get("stdin", ""), limits=limits)
     print("begun", flush=True)
     ended = await backend.run(spec)
-    print(json.dumps({"killed_by": ended.killed_by, "stdout": ended.stdout, "detail": ended.detail}), flush=True)
+    told = {name: getattr(ended, name) for name in ("killed_by", "stdout", "detail", "started")}
+    print(json.dumps(told), flush=True)
     await backend.close()
 
 

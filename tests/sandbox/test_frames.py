@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conductor_ai.errors import InvalidInput
+from conductor_ai.sdk.files import check_name
 from conductor_ai.tools.sandbox import frames
 from conductor_ai.tools.sandbox.base import KilledBy, Language, RunLimits, RunResult, RunSpec, RunUsage
 from conductor_ai.tools.sandbox.frames import Reply
@@ -19,6 +20,7 @@ from conductor_ai.tools.sandbox.frames import Reply
 LIMITS = RunLimits(output_bytes=100, files=2, files_bytes=50)
 ENDING = [(b"x", b"0 12 2048 0"), (b"z", b"")]
 WHOLE = [
+    (b"s", b""),
     (b"o", b"one "),
     (b"e", "grün".encode()),
     (b"o", b"two"),
@@ -51,6 +53,7 @@ def test_a_whole_reply_becomes_the_result() -> None:
         files={"a/b.txt": b"content", "empty": b""},
         left_out=("link",),
         usage=RunUsage(1.5, 0.012, 2048 * 1024),
+        started=True,
     )
 
 
@@ -87,6 +90,7 @@ BROKEN = {
     "unknown-kind": stream((b"?", b"")),
     "answer-before-the-exit": stream((b"n", b"a")),
     "end-before-the-exit": stream((b"z", b"")),
+    "start-after-the-exit": stream((b"x", b"0 0 0 0"), (b"s", b"")),
     "output-after-the-exit": stream((b"x", b"0 0 0 0"), (b"o", b"more")),
     "two-exits": stream((b"x", b"0 0 0 0"), (b"x", b"1 0 0 0")),
     "exit-of-words": stream((b"x", b"zero")),
@@ -157,6 +161,7 @@ def test_a_reply_that_breaks_off_is_a_failure_of_the_sandbox() -> None:
     for cut in range(len(whole)):
         ended = read(whole[:cut])
         assert (ended.killed_by, ended.exit_code, ended.files) == (KilledBy.INFRA, None, {}), cut
+        assert ended.started is (cut >= len(stream(WHOLE[0]))), cut
 
 
 @given(st.binary(max_size=400))
@@ -165,7 +170,7 @@ def test_any_bytes_leave_the_caps_in_place(data: bytes) -> None:
     assert len(ended.stdout) <= LIMITS.output_bytes and len(ended.files) <= LIMITS.files
 
 
-KINDS = st.sampled_from([b"o", b"e", b"x", b"n", b"f", b"w", b"z", b"!"])
+KINDS = st.sampled_from([b"s", b"o", b"e", b"x", b"n", b"f", b"w", b"z", b"!"])
 BODIES = st.one_of(st.binary(max_size=60), st.sampled_from([b"0 0 0 0", b"1 5 5 1", b"a", b"../a", b"a/b"]))
 
 
@@ -174,7 +179,8 @@ def test_any_frames_leave_the_caps_in_place(parts: list[tuple[bytes, bytes]]) ->
     ended = read(stream(*parts))
     assert len(ended.stdout.encode()) <= 3 * LIMITS.output_bytes
     assert sum(map(len, ended.files.values())) <= LIMITS.files_bytes
-    assert all(frames.is_file_name(name) for name in ended.files)
+    for name in ended.files:
+        check_name(name)
     assert not (ended.killed_by is KilledBy.NONE and ended.exit_code is None)
 
 

@@ -17,6 +17,7 @@ from tests.conftest import fail_after
 from tests.sandbox.conftest import Bench
 from tests.sandbox.greed import DAEMON, marked
 from tests.sandbox.payloads import WALLS
+from tests.sandbox.test_hostile_code import SIGNALS
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -50,3 +51,21 @@ async def test_a_guest_that_leaves_daemons_alone_is_caught(bench: Bench) -> None
     code = marked(DAEMON, Language.PYTHON, f"daemon-{secrets.token_hex(8)}")
     ended = await run_with(bench, "        os.kill(KILL_ALL, signal.SIGKILL)\n", "        pass\n", code, wall_s=1.5)
     assert ended["killed_by"] == "time", ended
+
+
+async def test_a_guest_that_listens_to_the_codes_signals_is_caught_and_the_code_is_known_to_have_begun(
+    bench: Bench,
+) -> None:
+    ended = await run_with(bench, "    signal.signal(signal.SIGINT, signal.SIG_IGN)", "    pass", SIGNALS)
+    assert (ended["killed_by"], ended["stdout"], ended["started"]) == ("infra", "", True), ended
+
+
+async def test_a_guest_whose_code_inherits_what_it_ignores_is_caught(bench: Bench) -> None:
+    code = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('deaf')"
+    ended = await run_with(bench, "        signal.signal(signal.SIGINT, signal.SIG_DFL)\n", "", code)
+    assert ended["stdout"] == "deaf\n", ended
+
+
+async def test_code_that_could_not_begin_is_known_not_to_have_begun(bench: Bench) -> None:
+    ended = await run_with(bench, "        check_alone()\n", "        raise Refusal('not here')\n", "print(1)")
+    assert (ended["killed_by"], ended["detail"], ended["started"]) == ("infra", "Refusal: not here", False), ended

@@ -192,3 +192,41 @@ print(child.wait())
     ended = await bench.run(code)
     assert (ended.stdout, ended.exit_code) == ("-9\n", 0), ended.stderr
     assert (await bench.run("print('well')")).stdout == "well\n"
+
+
+SIGNALS = """
+import os, signal, time
+for n in signal.valid_signals():
+    os.kill(1, n)
+time.sleep(0.1)
+print('still here')
+"""
+LIMITS_OF_PROCESS_1 = """
+import os, resource
+refused = 0
+for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_CPU):
+    for ask in (lambda: resource.prlimit(1, kind), lambda: resource.prlimit(1, kind, (0, 0))):
+        try:
+            ask()
+        except PermissionError:
+            refused += 1
+resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+open('written.txt', 'w').close()
+print(refused, resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+
+async def test_no_signal_ends_the_sandbox_from_within(bench: Bench) -> None:
+    """Nor does the code inherit what the guest ignores."""
+    ended = await bench.run(SIGNALS)
+    assert (ended.killed_by, ended.exit_code, ended.stdout) == (KilledBy.NONE, 0, "still here\n"), ended
+    interrupted = await bench.run("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('deaf')")
+    assert "KeyboardInterrupt" in interrupted.stderr and "deaf" not in interrupted.stdout
+    default = await bench.run("process.kill(process.pid, 'SIGINT'); setTimeout(() => {}, 9000)", Language.JAVASCRIPT)
+    assert default.exit_code == -2, default
+
+
+async def test_the_code_sets_its_own_limits_only(bench: Bench) -> None:
+    ended = await bench.run(LIMITS_OF_PROCESS_1)
+    assert (ended.killed_by, ended.stdout) == (KilledBy.NONE, "8 (16, 16)\n"), ended
+    assert list(ended.files) == ["written.txt"]

@@ -20,7 +20,20 @@ WELL: dict[str, Any] = {
 CUT: dict[str, Any] = {"ended": False, "exit_code": None}
 TRACEBACK = 'Traceback (most recent call last):\n  File "/work/.main.py", line 1, in <module>\n'
 NUMPY = TRACEBACK + "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 7.45 GiB for an array\n"
-V8 = "FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n----- Native stack trace"
+V8 = (
+    "<--- JS stacktrace --->\n\nFATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n"
+    "----- Native stack trace -----\n\n"
+)
+V8_ZONE = "\n#\n# Fatal process out of memory: Zone\n#\n#\n#FailureMessage Object: 0x\n----- Native stack trace -----\n"
+V8_FRAME = "10: 0xb78db3 node::X(char const*) [/opt/bin/node]\n"
+V8_BUFFER = (
+    "node:internal/buffer:1063\n  return new FastBuffer(size);\n\nRangeError: Array buffer allocation failed\n"
+    "    at Function.alloc (node:buffer:394:17)\n    at node:internal/main/run_main_module:28:49\n\nNode.js v20.20.2\n"
+)
+V8_CODED = (
+    "Error [ERR_MEMORY_ALLOCATION_FAILED]: Failed to allocate memory\n    at node:zlib:1 {\n"
+    "  code: 'ERR_MEMORY_ALLOCATION_FAILED'\n}\n\nNode.js v20.20.2\n"
+)
 
 CASES: dict[str, tuple[dict[str, Any], KilledBy]] = {
     "ended-well": ({}, KilledBy.NONE),
@@ -46,12 +59,29 @@ CASES: dict[str, tuple[dict[str, Any], KilledBy]] = {
     "python-caught-its-memory-error": ({"stderr": TRACEBACK + "MemoryError\n"}, KilledBy.NONE),
     "a-word-in-a-message": ({"exit_code": 1, "stderr": "KeyError: 'MemoryError'\n"}, KilledBy.NONE),
     "v8-heap": ({"exit_code": -6, "stderr": V8}, KilledBy.MEMORY),
-    "v8-heap-and-many-stacks": ({"exit_code": -6, "stderr": V8 + " 1: 0xb78db3 node\n" * 2000}, KilledBy.MEMORY),
+    "v8-heap-and-many-stacks": (
+        {"exit_code": -6, "stderr": V8 + V8_FRAME * 900},
+        KilledBy.MEMORY,
+    ),
     "python-met-another-error-later": (
         {"exit_code": 1, "stderr": TRACEBACK + "MemoryError\n" + TRACEBACK * 20 + "ValueError: 1\n"},
         KilledBy.NONE,
     ),
-    "v8-buffer": ({"exit_code": 1, "stderr": "RangeError: Array buffer allocation failed"}, KilledBy.MEMORY),
+    "v8-zone": ({"exit_code": -5, "stderr": V8_ZONE}, KilledBy.MEMORY),
+    "v8-buffer": ({"exit_code": 1, "stderr": V8_BUFFER}, KilledBy.MEMORY),
+    "v8-error-with-a-code": ({"exit_code": 1, "stderr": V8_CODED}, KilledBy.MEMORY),
+    "no-memory-for-c++": (
+        {"exit_code": -6, "stderr": "terminate called after throwing\n  what():  std::bad_alloc\n"},
+        KilledBy.MEMORY,
+    ),
+    "by-way-of-a-shell": ({"exit_code": 134, "stderr": V8}, KilledBy.MEMORY),
+    "said-by-the-code": ({"exit_code": 3, "stderr": "MemoryError: says the table\n"}, KilledBy.NONE),
+    "said-by-the-code-and-gone-on": (
+        {"exit_code": 1, "stderr": V8 + TRACEBACK + "MemoryError\n" + TRACEBACK + "ValueError: 1\n"},
+        KilledBy.NONE,
+    ),
+    "v8-words-of-code-that-was-not-aborted": ({"exit_code": 1, "stderr": V8}, KilledBy.NONE),
+    "v8-words-before-others": ({"exit_code": -11, "stderr": V8 + "segmentation fault\n"}, KilledBy.NONE),
 }
 
 

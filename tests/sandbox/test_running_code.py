@@ -143,6 +143,34 @@ os.chmod('closed', 0)
     assert any(name.startswith("not-utf8-") for name in ended.left_out)
 
 
+async def test_no_folder_costs_the_run_its_other_files(bench: Bench) -> None:
+    code = """
+import os
+def write(name):
+    with open(name, 'w') as out:
+        out.write('1')
+write('result.csv')
+for mode in (0o000, 0o200, 0o400):
+    os.mkdir(f'{mode:o}')
+    write(f'{mode:o}/x')
+    os.chmod(f'{mode:o}', mode)
+os.mkdir('e' * 250)
+write('e' * 250 + '/abcd')
+write('e' * 250 + '/abcde')
+top = os.getcwd()
+for _ in range(18):
+    os.mkdir('d' * 250)
+    os.chdir('d' * 250)
+write('lost')
+if os.stat(top).st_uid == os.getuid():
+    os.chmod(top, 0)
+"""
+    ended = await bench.run(code)
+    assert (ended.killed_by, ended.exit_code) == (KilledBy.NONE, 0), ended.detail or ended.stderr
+    assert set(ended.files) == {"result.csv", "0/x", "200/x", "400/x", "e" * 250 + "/abcd"}
+    assert ended.left_out == ("d" * 250 + "/dddd", "e" * 250 + "/abcd")
+
+
 async def test_more_files_than_the_limit_are_left_out(bench: Bench) -> None:
     code = "for n in range(150):\n    open(f'{n:03}', 'w').close()"
     ended = await bench.run(code)

@@ -105,6 +105,15 @@ def test_a_process_stays_plain_linux(machine: seccomp.Architecture) -> None:
 
 
 @BOTH
+def test_a_process_sets_limits_for_itself_only(machine: seccomp.Architecture) -> None:
+    number = (302, 261)[machine.column]
+    assert verdict(machine, number, 0, 7) == seccomp.ALLOW
+    assert verdict(machine, number, 2**32, 7) == seccomp.ALLOW  # the kernel reads 32 bits
+    for pid in (1, 2, 2**32 + 1, 2**32 - 1):
+        assert verdict(machine, number, pid, 7) == fails(errno.EPERM)
+
+
+@BOTH
 def test_what_every_program_does_is_allowed(machine: seccomp.Architecture) -> None:
     names = {"read": (0, 63), "write": (1, 64), "mmap": (9, 222), "execve": (59, 221), "exit_group": (231, 94)}
     names |= {"futex": (202, 98), "prlimit64": (302, 261), "rseq": (334, 293), "kill": (62, 129), "bind": (49, 200)}

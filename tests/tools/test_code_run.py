@@ -12,7 +12,16 @@ from conductor_ai.errors import ToolUnavailable
 from conductor_ai.sdk import ToolResult, testing
 from conductor_ai.sdk.context import ToolContext, bind, reset
 from conductor_ai.tools.code_run import CodeRunTool
-from conductor_ai.tools.sandbox import Capabilities, IsolationLevel, KilledBy, RunResult, RunSpec, Sandbox, backends
+from conductor_ai.tools.sandbox import (
+    Capabilities,
+    IsolationLevel,
+    KilledBy,
+    Language,
+    RunResult,
+    RunSpec,
+    Sandbox,
+    backends,
+)
 from conductor_ai.tools.sandbox.bubblewrap import BubblewrapBackend
 
 pytestmark = pytest.mark.usefixtures("bubblewrap_works")
@@ -116,9 +125,16 @@ class Broken:
 
     name = "broken"
 
-    def __init__(self, *, available: bool = True, missing: str | None = None) -> None:
+    def __init__(self, *, available: bool = True, missing: str | None = None, started: bool = False) -> None:
         self._missing = missing
-        self._found = Capabilities(available, IsolationLevel.NAMESPACES, reasons=("it does not start",), hint="mend it")
+        self._started = started
+        self._found = Capabilities(
+            available,
+            IsolationLevel.NAMESPACES,
+            frozenset({Language.PYTHON}),
+            reasons=("it does not start",),
+            hint="mend it",
+        )
         self.ran = 0
 
     def missing(self) -> str | None:
@@ -129,7 +145,7 @@ class Broken:
 
     async def run(self, spec: RunSpec) -> RunResult:
         self.ran += 1
-        return RunResult(KilledBy.INFRA, None, detail="the engine has gone")
+        return RunResult(KilledBy.INFRA, None, detail="the engine has gone", started=self._started)
 
     async def cancel(self, run_id: str) -> None:
         return None
@@ -149,9 +165,25 @@ async def test_a_sandbox_that_fails_is_an_error_and_no_other_steps_in() -> None:
     with testing.context(files={"a": b"1"}) as call:
         result = await run(tool, "print(1)", files=[{"name": "b", "content": "2"}])
 
-    assert not result.success and "the engine has gone" in (result.error or "")
+    assert result.error == "the sandbox failed before the code started: the engine has gone; try once more"
+    assert not result.success
     assert (broken.ran, call.files) == (1, {"a": b"1"})
     await sandbox.close()
+
+
+async def test_code_that_had_started_is_not_to_be_tried_again() -> None:
+    result = await run(CodeRunTool(Broken(started=True)), "print(1)")
+    assert not result.success
+    assert result.error == (
+        "the sandbox broke off after the code had started, so its outcome is unknown: the engine has gone"
+    )
+
+
+async def test_a_language_that_is_not_there_is_the_models_to_read() -> None:
+    broken = Broken()
+    result = await testing.run_tool(CodeRunTool(broken), {"language": "javascript", "code": "console.log(1)"})
+    assert (result.success, result.error) == (False, "JavaScript is not available here; use python")
+    assert broken.ran == 0
 
 
 async def test_the_first_backend_that_works_is_chosen_for_good() -> None:

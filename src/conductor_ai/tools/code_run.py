@@ -31,6 +31,7 @@ MAX_INPUT_FILES = 20
 _GRACE_S = 15.0
 """What the session waits beyond the code's own deadline: for its start, its files and the first self test."""
 
+_TITLES = {Language.PYTHON: "Python", Language.JAVASCRIPT: "JavaScript"}
 _DESCRIPTION = (
     "Run Python 3 or JavaScript (Node.js) in a sandbox without network, and read what it prints. Print what you want"
     " to see: only stdout and stderr come back, 64 KiB of each. The working folder holds the session's files; what the"
@@ -111,15 +112,29 @@ class CodeRunTool(BaseTool):
             given = _given_files(arguments.get("files", ()))
             backend, found = await self._sandbox.chosen()
             _record(context, backend, found.level)
+            _check_language(arguments["language"], found.languages)
             done = await backend.run(_spec(arguments, context, {**await _session_files(context), **given}))
         except UsageError as exc:
             return ToolResult(tool_name=NAME, success=False, error=str(exc))
         if context is not None:
             context.record(killed_by=done.killed_by.value, exit_code=done.exit_code, cpu_s=done.usage.cpu_s)
         if done.killed_by is KilledBy.INFRA:
-            return ToolResult(tool_name=NAME, success=False, error=f"the sandbox failed: {done.detail}; try once more")
+            return ToolResult(tool_name=NAME, success=False, error=_failure(done))
         kept, lost = await _keep(context, {**given, **done.files})
         return ToolResult(tool_name=NAME, success=True, result=_shown(done, kept, (*done.left_out, *lost)))
+
+
+def _check_language(language: str, there: frozenset[Language]) -> None:
+    """Raises: InvalidInput, in words for the model."""
+    if language not in there:
+        raise InvalidInput(f"{_TITLES[Language(language)]} is not available here; use {' or '.join(sorted(there))}")
+
+
+def _failure(done: RunResult) -> str:
+    """Code that ends its own sandbox would do so each time, so only what never began is worth a second try."""
+    if done.started:
+        return f"the sandbox broke off after the code had started, so its outcome is unknown: {done.detail}"
+    return f"the sandbox failed before the code started: {done.detail}; try once more"
 
 
 def _given_files(items: Any) -> dict[str, bytes]:

@@ -28,7 +28,8 @@ class IsolationLevel(StrEnum):
 
 
 class KilledBy(StrEnum):
-    """Who ended a run. `INFRA`: the sandbox itself failed, so nothing is known of the code; another try may work."""
+    """Who ended a run. `INFRA`: the sandbox itself failed, so nothing is known of the code. Another try may work where
+    the code had not started; where it had, it may be what made the sandbox fail."""
 
     NONE = "none"
     TIME = "time"
@@ -85,7 +86,8 @@ class RunUsage:
 class RunResult:
     """How a run ended. `exit_code` is negative for a signal, None where the code did not end by itself. Of `stdout` and
     `stderr` what is not UTF-8 is replaced. `files` are those that are new or changed, `left_out` those beyond the
-    limits or that are no plain files. `detail` says what failed where `killed_by` is `INFRA`."""
+    limits or that are no plain files. `detail` says what failed where `killed_by` is `INFRA`, and `started` whether the
+    code may have run before that."""
 
     killed_by: KilledBy
     exit_code: int | None
@@ -97,6 +99,7 @@ class RunResult:
     left_out: tuple[str, ...] = ()
     usage: RunUsage = RunUsage(0.0)
     detail: str | None = None
+    started: bool = False
 
 
 @dataclass(frozen=True, slots=True)

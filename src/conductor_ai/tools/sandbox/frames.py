@@ -1,10 +1,10 @@
 """What the host and `guest.py` say to each other. The host believes none of it: a reply is read under caps.
 
 A frame is one byte of kind, four of length (big endian), and the body. To the guest, in this order: `h` the head (lines
-`key=value`), `c` the code, `i` its stdin, for each file `n` its name and `f` its content, `z` the end. From it: `o` and
-`e` pieces of the code's stdout and stderr as they come, `x` its exit (`exit_code cpu_ms max_rss_kib oom_killed`), for
-each file `n` its name and `f` pieces of its content, `w` the name of a file that was left out, `z` the end, or `!` why
-there is none.
+`key=value`), `c` the code, `i` its stdin, for each file `n` its name and `f` its content, `z` the end. From it: `s` as
+the code starts, `o` and `e` pieces of its stdout and stderr as they come, `x` its exit (`exit_code cpu_ms max_rss_kib
+oom_killed`), for each file `n` its name and `f` pieces of its content, `w` the name of a file that was left out, `z`
+the end, or `!` why there is none.
 
 A backend starts `python -I -S guest.py` with the working folder as current folder, writes `request_bytes` to its stdin,
 closes it, and gives what comes from its stdout to `Reply.feed` until that says True or the stream ends.
@@ -16,6 +16,7 @@ from functools import cache
 from importlib import resources
 
 from conductor_ai.errors import InvalidInput
+from conductor_ai.sdk.files import MAX_NAME_BYTES, check_name
 from conductor_ai.tools.sandbox.base import KilledBy, RunLimits, RunResult, RunSpec, RunUsage
 from conductor_ai.tools.sandbox.outcome import killed_by
 
@@ -35,12 +36,11 @@ BOOTSTRAP = (
 )
 """`python -I -S -c BOOTSTRAP` reads the guest from stdin, where no file of it is there: write `bootstrapped_bytes`."""
 
-LONGEST_NAME = 255
 MOST_LEFT_OUT = 100
 MOST_FRAMES = 1_000_000
 _HEADER = 5
 _MOST_SHORT_BODY = 1024
-_ORDER = {b"o": 0, b"e": 0, b"!": 0, b"x": 0, b"n": 1, b"f": 1, b"w": 1, b"z": 1}
+_ORDER = {b"s": 0, b"o": 0, b"e": 0, b"!": 0, b"x": 0, b"n": 1, b"f": 1, b"w": 1, b"z": 1}
 
 
 @cache
@@ -83,8 +83,7 @@ def bootstrapped_bytes(spec: RunSpec) -> bytes:
 
 def _check_files(spec: RunSpec) -> None:
     for name in spec.files:
-        if not is_file_name(name):
-            raise InvalidInput(f"not a file name: {name!r}", hint="a relative one, such as data/rows.csv")
+        check_name(name)
         parent = name
         while "/" in parent:
             parent = parent.rpartition("/")[0]
@@ -95,22 +94,17 @@ def _check_files(spec: RunSpec) -> None:
         raise InvalidInput(f"the files are {size} bytes; {spec.limits.work_bytes} fit into the working folder")
 
 
-def is_file_name(name: str) -> bool:
-    """Relative, `/` between folders, no `.` or `..` among them, printable, at most `LONGEST_NAME` bytes of UTF-8."""
-    if not name.isprintable() or "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
-        return False
-    return len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME  # a surrogate is not printable
-
-
 class Reply:
     """Reads what comes out of one sandbox. Nothing in it is believed beyond this run's own result.
 
-    `ended` says that the end mark was seen, `over_output` that one output stream went beyond its cap, `broken` what was
-    wrong with the frames, or what the guest itself reported. `exit_code` is None until the code ended by itself.
+    `started` says that the code was about to start, `ended` that the end mark was seen, `over_output` that one output
+    stream went beyond its cap, `broken` what was wrong with the frames, or what the guest itself reported. `exit_code`
+    is None until the code ended by itself.
     """
 
     def __init__(self, limits: RunLimits) -> None:
         self.exit_code: int | None = None
+        self.started = False
         self.ended = False
         self.over_output = False
         self.broken: str | None = None
@@ -160,7 +154,7 @@ class Reply:
         after_exit = self.exit_code is not None
         if _ORDER.get(self._kind, -1) != int(after_exit) and not (after_exit and self._kind == b"!"):
             self.broken = f"a frame of kind {self._kind!r} came where none may"
-        elif self._kind in b"xnw!" and self._rest > _MOST_SHORT_BODY:
+        elif self._kind in b"sxnw!" and self._rest > _MOST_SHORT_BODY:
             self.broken = f"a frame of kind {self._kind!r} is {self._rest} bytes long"
         elif self._kind == b"f" and self._files_bytes + self._rest > self._limits.files_bytes:
             self.broken = "the files are larger than the limit"
@@ -189,7 +183,9 @@ class Reply:
         kind, body = self._kind, bytes(self._body)
         self._header.clear()
         self._body.clear()
-        if kind == b"x":
+        if kind == b"s":
+            self.started = True
+        elif kind == b"x":
             self._exit(body)
         elif kind == b"n":
             self._name(body)
@@ -215,10 +211,12 @@ class Reply:
     def _name(self, body: bytes) -> None:
         try:
             name = body.decode()
-        except UnicodeDecodeError:
-            name = ""
-        if not is_file_name(name) or name in self._files:
+            check_name(name)
+        except (UnicodeDecodeError, InvalidInput):
             self.broken = f"a file came by the name {_shown(body)!r}"
+            return
+        if name in self._files:
+            self.broken = f"two files came by the name {_shown(body)!r}"
         elif len(self._files) >= self._limits.files:
             self.broken = "more files came than the limit"
         else:
@@ -264,6 +262,7 @@ class Reply:
                 peak_memory_bytes=self._max_rss if usage.peak_memory_bytes is None else usage.peak_memory_bytes,
             ),
             detail=(detail or self.broken or "the sandbox ended early") if end is KilledBy.INFRA else None,
+            started=self.started,
         )
 
     def _text(self, kind: bytes) -> str:
@@ -272,5 +271,5 @@ class Reply:
 
 
 def _shown(body: bytes) -> str:
-    text = body[:LONGEST_NAME].decode("utf-8", "replace")
+    text = body[:MAX_NAME_BYTES].decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

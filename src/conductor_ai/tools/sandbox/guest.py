@@ -7,15 +7,21 @@ The folder it is started in is the working folder of the code. `frames.py` says 
 """
 
 # Every run waits for the imports of this file, and pathlib's would be half of them; /tmp is the sandbox's own.
-# ruff: noqa: PTH101, PTH103, PTH116, PTH118, PTH120, PTH123, PTH208, S108
+# ruff: noqa: PTH101, PTH103, PTH109, PTH116, PTH118, PTH120, PTH123, PTH208, S108
 
 from __future__ import annotations
 
 import os
 import select
-import signal
 import stat
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import BinaryIO
+else:
+    import _signal as signal  # without the enums of `signal`, which take five milliseconds of each start
 
 PIECE = 65536
 DEEPEST = 16
@@ -35,6 +41,7 @@ class Refusal(Exception):
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's handler would let the code end this process with it
     try:
         check_alone()
         run(*read_request())
@@ -127,6 +134,7 @@ def run(head: dict[str, str], code: bytes, stdin: bytes, digests: dict[str, str]
     with open(script, "xb") as out:
         out.write(code)
     oom_kills = count_oom_kills()
+    send(b"s")  # before the code can be there: whatever happens from here on, it may have run
     set_dumpable(False)  # or the code could reach this process's memory and stdout by way of /proc, and speak for it
     status = watch(argv, stdin)
     oom = count_oom_kills() > oom_kills
@@ -240,6 +248,7 @@ def become(argv: list[str], inner_in: int, inner_out: int, inner_err: int, troub
         os.closerange(3, trouble)
         os.closerange(trouble + 1, MOST_FDS)
         signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # SIGXFSZ stays ignored: too large a file is an error, no crash
         set_dumpable(True)
         die_first()
@@ -332,84 +341,108 @@ def count_oom_kills() -> int:
 def send_files(head: dict[str, str], digests: dict[str, str], script: str) -> None:
     """Send the regular files that are new or changed, by name, while they fit; name the others."""
     files_left, bytes_left = int(head["files"]), int(head["files_bytes"])
-    for name, path, info in sorted(entries(script), key=lambda entry: entry[1]):
-        if name is None or not stat.S_ISREG(info.st_mode):
-            send(b"w", os.fsencode(path)[:LONGEST_NAME])
+    for path, size in sorted(entries(script)):
+        fd = None if size is None else open_file(path)
+        if fd is None or size is None:
+            leave_out(path)
             continue
-        if name in digests and unchanged(path, digests[name]):
-            continue
-        if not files_left or info.st_size > bytes_left:
-            send(b"w", os.fsencode(path)[:LONGEST_NAME])
-            continue
-        files_left, bytes_left = files_left - 1, bytes_left - info.st_size
-        send_file(name, path, info.st_size)
+        with open(fd, "rb") as content:
+            if path in digests and digest_of(content) == digests[path]:
+                continue
+            if not files_left or size > bytes_left:
+                leave_out(path)
+                continue
+            files_left, bytes_left = files_left - 1, bytes_left - size
+            send_file(path, content, size)
 
 
-def entries(script: str) -> list[tuple[str | None, str, os.stat_result]]:
-    """What is in the working folder: name (None where it cannot be sent by it), path, stat. No link is followed, and no
-    other file system entered."""
-    found: list[tuple[str | None, str, os.stat_result]] = []
+def leave_out(path: str) -> None:
+    send(b"w", os.fsencode(path)[:LONGEST_NAME])
+
+
+def entries(script: str) -> list[tuple[str, int | None]]:
+    """What is in the working folder, each by its path: the size of a file that can be sent, None for anything else. No
+    link is followed, and no other file system entered. What cannot be looked at is named, and costs no other file."""
+    found: list[tuple[str, int | None]] = []
+    unlock(os.getcwd(), 0o700)
     device = os.stat(".").st_dev
-    folders = [("", 0)]
+    folders = [""]
     while folders:
-        folder, depth = folders.pop()
-        with open_folder(folder or ".") as inside:
-            for entry in inside:
-                path = os.path.join(folder, entry.name)
-                info = entry.stat(follow_symlinks=False)
-                if path == script or info.st_dev != device:
-                    continue
-                if len(found) + len(folders) >= MOST_ENTRIES:
-                    return found
-                if stat.S_ISDIR(info.st_mode) and depth < DEEPEST:
-                    folders.append((path, depth + 1))
-                else:
-                    found.append((path if sendable(path) else None, path, info))
+        folder = folders.pop()
+        try:
+            with open_folder(folder or ".") as inside:
+                for entry in inside:
+                    if len(found) + len(folders) >= MOST_ENTRIES:
+                        return found
+                    path = os.path.join(folder, entry.name)
+                    kind, size = look_at(path, device)
+                    if kind == stat.S_IFDIR and path.count("/") < DEEPEST and fits(path):
+                        folders.append(path)
+                    elif path != script:
+                        found.append((path, size if kind == stat.S_IFREG and sendable(path) else None))
+        except OSError:
+            found.append((folder or ".", None))
     return found
 
 
-def open_folder(path: str) -> os._ScandirIterator[str]:
+def look_at(path: str, device: int) -> tuple[int, int]:
+    """Its kind and size; the kind is 0 where it cannot be looked at, or is of another file system."""
     try:
-        return os.scandir(path)
+        info = os.lstat(path)
+    except OSError:
+        return 0, 0
+    return stat.S_IFMT(info.st_mode) if info.st_dev == device else 0, info.st_size
+
+
+def unlock(path: str, mode: int) -> None:
+    """Make what the code may have locked its user's again."""
+    try:
+        os.chmod(path, mode)
     except PermissionError:
-        os.chmod(path, 0o700)  # the code locked a folder of its own
-        return os.scandir(path)
+        return  # somebody else's, as the working folder itself may be, and so not locked by the code
+
+
+def open_folder(path: str) -> os._ScandirIterator[str]:
+    unlock(path, 0o700)
+    return os.scandir(path)
+
+
+def fits(path: str) -> bool:
+    return len(os.fsencode(path)) <= LONGEST_NAME
 
 
 def sendable(path: str) -> bool:
+    """Whether the host will take it by this name: what it would refuse would cost the run everything."""
+    return path.isprintable() and "\\" not in path and fits(path)
+
+
+def open_file(path: str) -> int | None:
+    """None where it cannot be read."""
     try:
-        return len(path.encode()) <= LONGEST_NAME and path.isprintable() and "\\" not in path
-    except UnicodeEncodeError:
-        return False
-
-
-def open_file(path: str) -> int:
-    try:
+        unlock(path, 0o600)
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except PermissionError:
-        os.chmod(path, 0o600)  # or a file of its own
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
 
 
-def unchanged(path: str, digest: str) -> bool:
+def digest_of(content: BinaryIO) -> str:
     from hashlib import sha256
 
-    with open(open_file(path), "rb") as content:
-        seen = sha256()
-        for piece in iter(lambda: content.read(PIECE), b""):
-            seen.update(piece)
-    return seen.hexdigest() == digest
+    seen = sha256()
+    for piece in iter(lambda: content.read(PIECE), b""):
+        seen.update(piece)
+    content.seek(0)
+    return seen.hexdigest()
 
 
-def send_file(name: str, path: str, size: int) -> None:
-    with open(open_file(path), "rb") as content:
-        send(b"n", name.encode())
-        while size:
-            piece = content.read(min(size, PIECE))
-            if not piece:
-                raise Refusal(f"{name} shrank while it was read")
-            send(b"f", piece)
-            size -= len(piece)
+def send_file(name: str, content: BinaryIO, size: int) -> None:
+    send(b"n", name.encode())
+    while size:
+        piece = content.read(min(size, PIECE))
+        if not piece:
+            raise Refusal(f"{name} shrank while it was read")
+        send(b"f", piece)
+        size -= len(piece)
 
 
 if __name__ == "__main__":

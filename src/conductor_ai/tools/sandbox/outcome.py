@@ -7,12 +7,21 @@ import re
 from conductor_ai.tools.sandbox.base import KilledBy
 
 _SIGKILL = (-9, 137)
-_LAST_WORDS = 1000
-_PYTHON_NO_MEMORY = re.compile(r"^(?:[\w.]*_ArrayMemoryError|MemoryError)\b", re.MULTILINE)  # a traceback's last line
+_UNCAUGHT = 1
+"""What both runtimes exit with after an error that nobody caught."""
+_BY_SHELL = 128
 _NO_MEMORY = re.compile(
-    r"JavaScript heap out of memory|Fatal (?:process|JavaScript) out of memory|Array buffer allocation failed"
-    r"|ERR_MEMORY_ALLOCATION_FAILED|could not allocate memory|std::bad_alloc"
+    r"(?:[\w.]*_ArrayMemoryError|MemoryError)(?::|$)"
+    r"|RangeError: (?:Array buffer allocation failed|WebAssembly\.Memory\(\): could not allocate memory)"
+    r"|Error \[ERR_MEMORY_ALLOCATION_FAILED\]"
 )
+_ABORTED_WITHOUT_MEMORY = re.compile(
+    r"FATAL ERROR: .*out of memory|# Fatal (?:process|JavaScript) out of memory|  what\(\):  std::bad_alloc$"
+)
+_BELOW_THE_LAST_WORDS = re.compile(
+    r"\s*|\s+at .*|\s+code: .*|\}|Node\.js v\S+|-----.*-----|\s*\d+: 0x.*|#(?:FailureMessage.*)?"
+)
+"""Python's message is its last line; below V8's comes where it happened."""
 
 
 def killed_by(
@@ -42,6 +51,18 @@ def killed_by(
         return KilledBy.MEMORY
     if not ended:
         return KilledBy.INFRA
-    if exit_code and (_PYTHON_NO_MEMORY.search(stderr[-_LAST_WORDS:]) or _NO_MEMORY.search(stderr)):
+    if exit_code and _names_memory(exit_code, _last_words(stderr)):
         return KilledBy.MEMORY
     return KilledBy.NONE
+
+
+def _names_memory(exit_code: int, words: str) -> bool:
+    """Only in the words of a runtime that ended as it does after them: the code may write to stderr what it likes."""
+    if exit_code == _UNCAUGHT:
+        return _NO_MEMORY.match(words) is not None
+    return (exit_code < 0 or exit_code > _BY_SHELL) and _ABORTED_WITHOUT_MEMORY.match(words) is not None
+
+
+def _last_words(stderr: str) -> str:
+    lines = reversed(stderr.splitlines())
+    return next((line for line in lines if not _BELOW_THE_LAST_WORDS.fullmatch(line)), "")

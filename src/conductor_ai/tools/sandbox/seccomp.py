@@ -2,8 +2,8 @@
 
 Everything is allowed but: the calls of another architecture and of x32, which end the process; calls that reach what
 all sandboxes share (mounts, modules, keys, tracing, io_uring, ...); new namespaces; sockets that are neither local nor
-IPv4; memory that no limit of a process counts; and calls that this table does not know. Numbers: asm/unistd_64.h and
-asm-generic/unistd.h of Linux 6.12.
+IPv4; memory that no limit of a process counts; the limits of another process; and calls that this table does not know.
+Numbers: asm/unistd_64.h and asm-generic/unistd.h of Linux 6.12.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _FAMILIES = (1, 2)  # AF_UNIX, AF_INET
 _PROTOCOLS = (0, 6, 17)  # the family's default, TCP, UDP
 _TYPE_FOR_THE_TERMINAL = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: input for whoever started the server
 _PERSONALITIES = (0, 0xFFFFFFFF)  # plain Linux, and the question which it is
+_ITSELF = (0,)  # as libc asks; by any pid the guest's limits could be lowered, which is of the same user
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,14 @@ class Architecture:
 ARCHITECTURES = {"x86_64": Architecture(0xC000003E, 0), "aarch64": Architecture(0xC00000B7, 1)}
 
 _ABSENT = -1
-_CLONE, _CLONE3, _SOCKET, _SOCKETPAIR, _IOCTL, _PERSONALITY = (
+_CLONE, _CLONE3, _SOCKET, _SOCKETPAIR, _IOCTL, _PERSONALITY, _PRLIMIT64 = (
     (56, 220),
     (435, 435),
     (41, 198),
     (53, 199),
     (16, 29),
     (135, 92),
+    (302, 261),
 )
 
 DENIED: dict[str, tuple[int, int]] = {
@@ -157,6 +159,7 @@ def program(architecture: Architecture) -> bytes:
     refused = [line for value in _TYPE_FOR_THE_TERMINAL for line in _when(value, [_fail(errno.EPERM)])]
     lines += _when(_IOCTL[column], [_load(_ARGS + 8), *refused, _OK])
     lines += _when(_PERSONALITY[column], [*_only(0, _PERSONALITIES, errno.EPERM), _OK])
+    lines += _when(_PRLIMIT64[column], [*_only(0, _ITSELF, errno.EPERM), _OK])
     return b"".join([*lines, _OK])
 
 

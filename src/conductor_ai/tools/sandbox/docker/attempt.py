@@ -51,6 +51,11 @@ class Attempt:
         self._reply = Reply(spec.limits)
         self._complaint = bytearray()
 
+    @property
+    def started(self) -> bool:
+        """Whether the code may have run."""
+        return self._reply.started
+
     async def run(self, docker: Docker) -> RunResult:
         """Returns once the container is gone. Raises: EngineFailed, and what `connected` translates."""
         began = time.monotonic()
@@ -65,6 +70,8 @@ class Attempt:
             await to_its_end(_remove_made(creating))
         return self._reply.result(
             killed_by_host=killed_by,
+            # No signal from within ends process 1, and our own come later: the kernel did it, for want of memory, as it
+            # does to the whole of gVisor. Short of somebody's `docker kill`; the engine has forgotten it by now.
             out_of_memory=killed_by is None and status == _SIGKILLED,
             usage=RunUsage(wall_s=time.monotonic() - began),
             detail=self._failure(killed_by, status),
