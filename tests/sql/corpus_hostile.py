@@ -311,6 +311,9 @@ HOSTILE: dict[str, list[tuple[Rule, str]]] = {
         (Rule.CLAUSE, "EXPLAIN (SETTINGS) SELECT 1"),
         (Rule.CLAUSE, "EXPLAIN (COSTS 1.5) SELECT 1"),
         (Rule.CLAUSE, "EXPLAIN (SERIALIZE) SELECT 1"),
+        (Rule.CLAUSE, "EXPLAIN SELECT 1 FROM orders WHERE note = repeat('x', 30000000)"),
+        (Rule.CLAUSE, "EXPLAIN SELECT pg_catalog.lpad('x', 30000000)"),
+        (Rule.CLAUSE, "EXPLAIN SELECT 'x'::char(10000000)"),
         (Rule.STATEMENT, "EXPLAIN DELETE FROM orders"),
         (Rule.STATEMENT, "EXPLAIN CREATE TABLE copied AS SELECT 1"),
         (Rule.STATEMENT, "EXPLAIN DECLARE c CURSOR FOR SELECT 1"),
@@ -391,5 +394,8 @@ HOSTILE_CHANGES: list[tuple[Rule, str]] = [
     (Rule.NODE, "DELETE FROM orders WHERE CURRENT OF c"),
     (Rule.NODE, "INSERT INTO orders (id) OVERRIDING SYSTEM VALUE VALUES (1)"),
     (Rule.CLAUSE, "INSERT INTO orders SELECT * FROM customers FOR UPDATE"),
+    (Rule.CLAUSE, "UPDATE orders SET note = note RETURNING repeat('x', 400000000)"),
+    (Rule.CLAUSE, "DELETE FROM orders RETURNING id, (SELECT string_agg(name, '') FROM customers)"),
+    (Rule.CLAUSE, "INSERT INTO orders (id) VALUES (1) RETURNING note || note"),
     (Rule.PARAMETER, "DELETE FROM orders WHERE id = $1"),
 ]

@@ -144,7 +144,7 @@ USEFUL_CHANGES = [
     ("DELETE FROM orders", "From public.orders, deletes EVERY row."),
     (
         "DELETE FROM orders WHERE id = :id AND note = 'where' RETURNING id",
-        "From public.orders, deletes the rows where id = :id AND note = 'where'.",
+        "From public.orders, deletes the rows where id = :id AND note = 'where'. Returns id.",
     ),
     (
         "DELETE FROM orders USING customers c WHERE c.id = customer_id -- all of them",
@@ -162,7 +162,7 @@ USEFUL_CHANGES = [
     ),
     (
         "UPDATE sales.targets SET amount = DEFAULT WHERE month > :since RETURNING *",
-        "In sales.targets, for the rows where month > :since: sets amount = DEFAULT.",
+        "In sales.targets, for the rows where month > :since: sets amount = DEFAULT. Returns every column.",
     ),
     (
         "UPDATE orders SET note = '\u202eeret' WHERE id = 1",

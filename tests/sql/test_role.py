@@ -112,6 +112,25 @@ async def test_the_printed_script_does_the_same(own_shop: Shop, second_role: San
     assert second_role.password not in repr(second_role)
 
 
+async def test_functions_that_take_a_row_are_listed_and_can_be_taken_away(own_shop: Shop) -> None:
+    for made in (
+        "FUNCTION everybody(customers) RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT max(org) FROM payroll'",
+        "FUNCTION raise_all() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+        "FUNCTION plain(int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    ):
+        own_shop.run(f"CREATE {made}")
+    revokes = make(own_shop.role, own_shop.admin_url)
+    assert revokes == [
+        f"REVOKE EXECUTE ON ROUTINE public.everybody(customers) FROM PUBLIC, {own_shop.role.name};",
+        f"REVOKE EXECUTE ON ROUTINE public.raise_all() FROM PUBLIC, {own_shop.role.name};",
+    ]
+    assert own_shop.run(own_shop.role.revokes()) == [(revoke,) for revoke in revokes]
+    assert own_shop.role.script().endswith(f"{own_shop.role.revokes()};\n")
+    for revoke in revokes:
+        own_shop.run(revoke)
+    assert make(own_shop.role, own_shop.admin_url) == []
+
+
 @pytest.mark.parametrize(
     ("admin", "url"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from conductor_ai.sdk.security.approval import ApprovalRequest, bind_approver
 from conductor_ai.settings import Settings
 from conductor_ai.tools.sql_execute import SQLExecuteTool
 from conductor_ai.wiring.tools import load_tools
+from tests.services.fault_proxy import FaultProxy
 from tests.sql.corpus_hostile import HOSTILE_CHANGES
 from tests.sql.corpus_useful import POLICY
 from tests.sql.shop import OTHER, Shop
@@ -57,7 +58,7 @@ async def test_a_person_reads_the_effect_before_anything_happens(writable: Shop)
     (request,) = person.asked
     assert request.action == "sql_execute: change_rows"
     assert request.arguments == {
-        "effect": "In public.orders, for the rows where id = :id: sets status = :status.",
+        "effect": "In public.orders, for the rows where id = :id: sets status = :status. Returns id, status.",
         "sql": sql,
         "params": {"status": "void", "id": 101},
     }
@@ -90,6 +91,37 @@ async def test_a_change_of_more_rows_than_allowed_changes_none(writable: Shop) -
     )
     assert writable.state() == before
     assert (await change(writable, "DELETE FROM orders", Person(), max_changed=20)).result["changed"] == 20
+
+
+async def test_a_change_of_too_many_rows_that_would_return_them_changes_none(writable: Shop) -> None:
+    before = writable.state()
+    result = await change(writable, "DELETE FROM orders RETURNING *", Person(), max_changed=19)
+    assert result.error is not None
+    assert result.error.startswith("refused: it would change 20 rows")
+    assert writable.state() == before
+
+    nothing = await change(writable, "DELETE FROM orders WHERE id = 0 RETURNING id, id", Person())
+    assert nothing.result["columns"] == [{"name": "id", "type": "int4"}] * 2
+    assert (nothing.result["changed"], nothing.result["rows"]) == (0, [])
+    found = await change(writable, "DELETE FROM orders WHERE id < 103 RETURNING id, id, items", Person(), max_changed=3)
+    assert found.result["changed"] == 3
+    assert sorted(found.result["rows"]) == [[n, n, [{"qty": n, "sku": "acme"}]] for n in (100, 101, 102)]
+
+
+async def test_what_is_returned_beyond_the_cap_does_not_cross_the_wire(
+    writable: Shop, fault_proxy: Callable[[str], FaultProxy]
+) -> None:
+    writable.run("UPDATE orders SET note = repeat('x', 5000000) WHERE id = 101")
+    before, proxy = writable.state(), fault_proxy(writable.url)
+    proxy.reset_after(200_000)
+    tool = SQLExecuteTool(proxy.url, POLICY)
+    with testing.context(org_id="acme"), bind_approver(Person()):
+        result = await testing.run_tool(
+            tool, {"sql": "UPDATE orders SET status = 'x' WHERE id = 101 RETURNING id, note"}
+        )
+    assert result.error is not None
+    assert result.error.startswith("refused: it would return 5,000,0")
+    assert writable.state() == before
 
 
 async def test_the_rows_of_another_org_cannot_be_changed_nor_made(writable: Shop) -> None:

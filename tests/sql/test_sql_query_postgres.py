@@ -142,6 +142,20 @@ async def test_what_is_over_the_cap_does_not_cross_the_wire(shop: Shop, fault_pr
     assert (await shop.ask("SELECT repeat('x', 300000) AS long", url=proxy.url)).success is False  # the proxy does cut
 
 
+async def test_the_cap_is_of_what_crosses_the_wire_and_not_of_what_is_stored(own_shop: Shop, fault_proxy: Any) -> None:
+    own_shop.run("UPDATE orders SET note = repeat('abcdefgh', 10000)")  # which is stored as 1 kB
+    own_shop.run("UPDATE customers SET name = repeat('abcdefgh', 4000000)")
+    proxy = fault_proxy(own_shop.url)
+    proxy.reset_after(1_500_000)
+    many = await own_shop.ask("SELECT a.id, a.note FROM orders a, orders b", url=proxy.url)
+    assert many.error is None
+    assert (many.result["row_count"], many.result["truncated_by"]) == (13, "bytes")
+    proxy.reset_after(200_000)
+    one = await own_shop.ask("SELECT name FROM customers WHERE id = 101", url=proxy.url)
+    assert one.error is None
+    assert (one.result["row_count"], one.result["truncated_by"]) == (0, "bytes")
+
+
 async def test_parameters_are_values_and_never_sql(shop: Shop) -> None:
     assert rows(await shop.ask("SELECT :a || 'b' AS x, :n + 1", a="'; DROP TABLE orders; --", n=41)) == [
         ["'; DROP TABLE orders; --b", 42]

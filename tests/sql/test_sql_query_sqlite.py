@@ -197,6 +197,35 @@ async def test_caps_cut_and_say_so(file: Path) -> None:
     assert (by_bytes["row_count"], by_bytes["truncated_by"]) == (3, "bytes")
 
 
+def sorted_rows(name: str, rows: int) -> str:
+    """A part of WITH that sorts so many rows of 100 kB."""
+    return (
+        f"{name} AS MATERIALIZED (WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < {rows})"
+        " SELECT DISTINCT printf('%0100000d', n) AS x FROM r)"
+    )
+
+
+async def test_a_query_sorts_in_memory_and_memory_is_bounded_as_a_whole(file: Path) -> None:
+    small = await query(file, f"WITH {sorted_rows('a', 600)} SELECT count(*) FROM a")
+    assert small.error is None
+    assert small.result["rows"] == [[600]]
+    names = [f"s{number}" for number in range(8)]
+    sorters = ", ".join(sorted_rows(name, 2000) for name in names)
+    lengths = " + ".join(f"length({name}.x)" for name in names)
+    large = await query(file, f"WITH {sorters} SELECT {lengths} FROM {', '.join(names)} LIMIT 1")
+    assert large.error is not None
+    assert large.error.startswith("it is too much (it takes more memory than a query may use)")
+
+
+async def test_names_of_columns_are_short_and_count(file: Path) -> None:
+    many = f'WITH q("{"n" * 90_000}") AS (VALUES (1)) SELECT {",".join("*" * 500)} FROM q'
+    result = (await query(file, many)).result
+    assert result["columns"] == [{"name": "n" * 200, "type": "integer"}] * 500
+    assert result["rows"] == [[1] * 500]
+    capped = (await ask(tool_for(file, max_bytes=99_000), {"sql": many})).result
+    assert (capped["rows"], capped["truncated_by"]) == ([], "bytes")
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -266,6 +295,12 @@ async def test_describe_lists_the_tables_that_may_be_read_and_no_other(file: Pat
     assert orders["columns"][0] == {"name": "id", "type": "integer", "nullable": False}
     assert orders["keys"] == ["PRIMARY KEY (id)", "FOREIGN KEY (customer_id) REFERENCES customers(id)"]
     assert (await ask(tool_for(file), {"describe": "payroll"})).success is False
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE raises (id INTEGER REFERENCES orders, who TEXT REFERENCES payroll (name))")
+    connection.close()
+    tool = SQLQueryTool(f"sqlite:///{quote(str(file))}", SQLPolicy(tables=["raises", "Orders"]))
+    (raises,) = (await ask(tool, {"describe": "raises"})).result["tables"]
+    assert raises["keys"] == ["FOREIGN KEY (id) REFERENCES orders(its key)"]
 
 
 async def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:

@@ -72,6 +72,50 @@ def test_a_verdict_carries_what_is_to_run() -> None:
     assert statement.kind is StatementKind.SELECT
 
 
+@pytest.mark.parametrize(
+    ("sql", "runs"),
+    [
+        ("SELECT 'ü🦊', lower(:a), Left('a', 1) -- b", "SELECT 'ü🦊', pg_catalog.lower($1), pg_catalog.Left('a', 1)"),
+        ('SELECT "lower"(note) /* lower(x) */, U&"l\\006fwer"(note) FROM orders',)
+        + ('SELECT pg_catalog."lower"(note) /* lower(x) */, pg_catalog.U&"l\\006fwer"(note) FROM orders',),
+        ("SELECT pg_catalog.lower('lower(x)'), extract(year FROM now())",)
+        + ("SELECT pg_catalog.lower('lower(x)'), extract(year FROM pg_catalog.now())",),
+        ("SELECT * FROM unnest(ARRAY[1], ARRAY[2]) a, unnest(ARRAY[left('a', 1)]) b",)
+        + ("SELECT * FROM unnest(ARRAY[1], ARRAY[2]) a, pg_catalog.unnest(ARRAY[pg_catalog.left('a', 1)]) b",),
+        ("SELECT unnest(ARRAY[1], 2), f FROM unnest(1, VARIADIC ARRAY[2]) f",)
+        + ("SELECT pg_catalog.unnest(ARRAY[1], 2), f FROM pg_catalog.unnest(1, VARIADIC ARRAY[2]) f",),
+        ("EXPLAIN SELECT count(*) FILTER (WHERE abs(1) > 0) OVER ()",)
+        + ("EXPLAIN SELECT pg_catalog.count(*) FILTER (WHERE pg_catalog.abs(1) > 0) OVER ()",),
+    ],
+    ids=["text", "quoted", "whole", "unnest", "another unnest", "explain"],
+)
+def test_functions_get_their_full_name(sql: str, runs: str) -> None:
+    assert validate_sql(sql, POLICY).checked().sql == runs
+
+
+@pytest.mark.parametrize(
+    ("sql", "attributes", "operators"),
+    [
+        ("SELECT c.a, o.b.c, (SELECT x.d FROM orders x), e, c.* FROM customers c, orders o", "a c d", ""),
+        ("SELECT 1 WHERE 1 + 2 > 3 AND 'a' LIKE 'b' AND 1 OPERATOR(pg_catalog.-) 1 BETWEEN 0 AND 1",)
+        + ("", "+ < <= > >= ~~"),
+        ("SELECT CASE 1 WHEN 2 THEN 3 END", "", "="),
+        ("SELECT 1 WHERE 1 IN (SELECT 2)", "", "="),
+        ("SELECT 1 WHERE 1 < ALL (SELECT 2) ORDER BY 1 USING >", "", "< >"),
+        ("SELECT 1 FROM orders a JOIN orders b USING (id)", "", "="),
+        ("SELECT 1 FROM orders a NATURAL JOIN orders b", "", "="),
+        ("SELECT 1 WHERE 1 IS DISTINCT FROM 2 OR nullif(1, 2) NOT IN (3)", "", "<> ="),
+        ("SELECT 1 FROM orders JOIN customers ON true ORDER BY 1", "", ""),
+    ],
+    ids=["attributes", "operators", "case", "in", "all", "using", "natural", "distinct", "none"],
+)
+def test_what_only_the_database_can_judge_is_named(sql: str, attributes: str, operators: str) -> None:
+    statement = validate_sql(sql, POLICY).checked()
+
+    assert statement.attributes == tuple(attributes.split())
+    assert statement.operators == tuple(operators.split())
+
+
 def test_a_name_of_with_is_no_table_of_the_verdict() -> None:
     statement = validate_sql("EXPLAIN WITH x AS (TABLE orders) SELECT * FROM x", POLICY).checked()
 

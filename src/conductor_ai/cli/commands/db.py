@@ -86,7 +86,8 @@ def sandbox_role(
     if run:
         if admin_url is None:
             raise UsageError("DATABASE_URL is not set, so there is no database to run it on", hint="leave out --run")
-        make(role, admin_url)
+        for revoke in make(role, admin_url):
+            note(f"it may call a function that takes rows or acts as its owner; to take it away: {revoke}")
     url = role.url(admin_url)
     if as_json:
         say_json({"role": role.name, "url": url, "ran": run, "statements": role.statements()})

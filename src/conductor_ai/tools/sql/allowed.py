@@ -134,6 +134,11 @@ ROWS_FROM: dict[str, tuple[str, ...] | None] = {
     "unnest": None,
 }
 
+GROWING = frozenset(
+    {"array_fill", "bpchar", "bit", "lpad", "overlay", "regexp_replace", "repeat", "replace", "rpad", "varbit"}
+)
+"""Functions and types that make much of little, and that the server computes while it plans."""
+
 FUNCTIONS = frozenset(ROWS_FROM) | _words(
     # aggregates
     """any_value array_agg avg bit_and bit_or bit_xor bool_and bool_or corr count covar_pop covar_samp every json_agg

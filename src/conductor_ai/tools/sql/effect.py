@@ -21,7 +21,10 @@ def effect_of(tree: Any, words: Sequence[str], tables: Sequence[Table]) -> str:
     else:
         said = f"From {shown(str(target))}, deletes {_rows(tree, words)}."
     others = [shown(str(table)) for table in tables if table != target]
-    return f"{said} Reads {', '.join(others)}." if others else said
+    if others:
+        said += f" Reads {', '.join(others)}."
+    columns = _clause(words, "returning")
+    return f"{said} Returns {'every column' if columns == '*' else columns}." if columns else said
 
 
 def _insertion(tree: Any, target: Table) -> str:

@@ -23,6 +23,8 @@ _CLAUSES = {
     "intoClause": "SELECT INTO makes a table; leave INTO out.",
     "lockingClause": "FOR UPDATE and its like lock rows; leave the clause out.",
 }
+_OPERATORS_OF = {"A_Expr": "name", "SubLink": "operName", "SortBy": "useOp"}
+_BETWEEN = {"<", "<=", ">", ">="}
 _NO_FIELD_OF_A_VALUE = (
     "A field of a composite value cannot be read with (value).field, which may also call a function. "
     "Write to_jsonb(value) ->> 'field', or for a column just table.column."
@@ -38,13 +40,19 @@ class Scope:
 
 
 class Judge:
-    """Judges one tree, once. `tables` are those that it reads or changes, known when `hear` has returned."""
+    """Judges one tree, once. What it found is known when `hear` has returned: the `tables` that are read or changed,
+    the `operators`, the `attributes` (names behind a dot), and in `calls` where functions stand without a schema."""
 
-    def __init__(self, policy: SQLPolicy, nodes: dict[str, frozenset[str]]) -> None:
+    def __init__(self, policy: SQLPolicy, nodes: dict[str, frozenset[str]], *, explained: bool = False) -> None:
         self._policy = policy.allowed
         self._nodes = nodes
+        self._explained = explained
         self._queries: list[RowColumns] = []
         self.tables: set[Table] = set()
+        self.attributes: set[str] = set()
+        self.operators: set[str] = set()
+        self.calls: set[int] = set()
+        self._short: set[int] = set()
 
     def hear(self, tree: Any) -> None:
         """Raises: Refused at the first part that is not on the lists."""
@@ -60,6 +68,7 @@ class Judge:
                 waiting += reversed(children)
         for query in self._queries:
             query.check()
+            self.attributes |= query.names
 
     def _heard(self, node: Any, scope: Scope, *, is_root: bool) -> Iterator[tuple[Any, Scope]]:
         """Judge the node by itself; answers what is in it, each with the names that can be seen there."""
@@ -69,12 +78,18 @@ class Judge:
         fields = self._fields(node)
         if kind in _CHECKS:
             _CHECKS[kind](node)
+            if self._explained:
+                _small_in_a_plan(node)
         elif kind == "RangeVar":
             self._table(node, scope)
         elif kind == "RangeFunction":
             scope.rows.declare(node)
+            self._short |= {call.location for call, _ in node.functions if _is_short_form(call)}
         elif kind == "ColumnRef":
             scope.rows.refer(node)
+        if kind == "FuncCall" and len(node.funcname) == 1 and node.location not in self._short:
+            self.calls.add(node.location)
+        self.operators |= _operators(kind, node)
         return self._within(kind, fields, scope)
 
     def _fields(self, node: Any) -> dict[str, Any]:
@@ -123,8 +138,34 @@ class Judge:
         self.tables.add(table)
 
 
+def _is_short_form(call: Any) -> bool:
+    """Of a function in FROM: unnest(a, b), which the server itself takes for two of pg_catalog, by this name only."""
+    unusual = (call.agg_order, call.agg_filter, call.over, call.agg_star, call.agg_distinct, call.func_variadic)
+    return call.funcname[-1].sval == "unnest" and len(call.args or ()) > 1 and not any(map(_is_set, unusual))
+
+
+def _operators(kind: str, node: Any) -> set[str]:
+    """Those that the server looks up for this node by their bare name."""
+    names = [part.sval for part in getattr(node, _OPERATORS_OF.get(kind, ""), None) or ()]
+    if len(names) == 1:
+        return _BETWEEN if names[0].endswith(("BETWEEN", "SYMMETRIC")) else set(names)
+    compares = (
+        (kind == "CaseExpr" and node.arg is not None)
+        or (kind == "SubLink" and node.testexpr is not None and not names)
+        or (kind == "JoinExpr" and bool(node.isNatural or node.usingClause))
+    )
+    return {"="} if compares else set()
+
+
 def _function(node: Any) -> None:
     _listed(node.funcname, allowed.FUNCTIONS, Rule.FUNCTION, "function")
+
+
+def _small_in_a_plan(node: Any) -> None:
+    """A plan shows what was computed while it was made, and is sent whole."""
+    name = (getattr(node, "funcname", None) or getattr(node, "names", None) or [None])[-1]
+    if name is not None and name.sval in allowed.GROWING:
+        raise Refused(Rule.CLAUSE, f"EXPLAIN cannot show {name.sval}: what it makes may be too long for a plan.")
 
 
 def _value_of_the_session(node: Any) -> None:

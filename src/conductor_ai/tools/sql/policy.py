@@ -88,9 +88,11 @@ class Statement:
     """What an allowed statement is.
 
     `sql` is what to run, and nothing else: the statement that was judged, without a closing semicolon, with `$1`, `$2`
-    for the names in `parameters` (in that order, each once). It was read with standard_conforming_strings on and the
-    search_path `pg_catalog, public`: a session that runs it sets both.
-    `tables` are those that it reads or changes. `effect` says in words what a change would do; empty for a query.
+    for the names in `parameters` (in that order, each once), and with `pg_catalog.` before a function's name. It was
+    read with standard_conforming_strings on and the search_path `pg_catalog, public`: a session that runs it sets both.
+    `tables` are those that it reads or changes. `attributes` (names behind a dot) and `operators` are what only the
+    database can tell from calls of functions of its own: it is to be asked.
+    `effect` says in words what a change would do; empty for a query. `returns` tells whether it brings back rows.
     """
 
     kind: StatementKind
@@ -98,6 +100,9 @@ class Statement:
     tables: tuple[Table, ...] = ()
     parameters: tuple[str, ...] = ()
     effect: str = ""
+    attributes: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    returns: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ statement; here the database's own walls are put up, and they hold where the val
 - The statement is run by the extended protocol as the query of a cursor: that is one query, and never a command.
 - Time is bounded three times: by the server for the statement, by us for the call, and once more for the goodbye.
 - Rows are cut by the server: what is over the cap never crosses the wire, be it a million rows or a single long one.
+- The catalogue is asked whether a name could call a function of the database's own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Literal
 
 import psycopg
 
-from conductor_ai.tools.sql import describe, identity
+from conductor_ai.tools.sql import describe, identity, own_functions
 from conductor_ai.tools.sql.address import PostgresAddress
 from conductor_ai.tools.sql.answer import Answer, Caps
 from conductor_ai.tools.sql.explain import without_estimates
@@ -74,14 +75,25 @@ SELECT CASE
 FROM pg_roles r WHERE r.rolname = session_user
 """
 
-# Columns are renamed, as a query may have two of a name. `total` is what the rows up to this one take; of a row beyond
-# the cap only that is sent. The inner limit lets the server sort no more than it has to.
+# Columns are renamed, as a query may have two of a name. `total` is what the rows up to this one take on the wire,
+# where nothing is compressed; of a row beyond the cap only that is sent. What is too long as it is stored is not
+# written out to be measured. The inner limit lets the server sort no more than it has to.
 _CUT = """\
 SELECT w.total{chosen} FROM (
-SELECT r.*, sum(pg_column_size(r)) OVER (ROWS UNBOUNDED PRECEDING) AS total FROM (
+SELECT r.*, pg_catalog.sum(CASE WHEN pg_catalog.pg_column_size(r) > {cap} THEN {cap} + 1 ELSE {size} END)
+OVER (ROWS UNBOUNDED PRECEDING) AS total FROM (
 SELECT q.* FROM (
 {query}
 ) AS q{names} LIMIT {limit}) AS r) AS w"""
+_SIZE_OF_VALUE = "pg_catalog.octet_length(pg_catalog.concat(r.{name})) + 4"
+
+# In one statement with the change, so that there are no rows where it would be refused for what comes of it.
+_RETURNED = """\
+WITH conductor_changed AS (
+{change}
+) SELECT s.changed, s.size, conductor_changed.* FROM (
+SELECT pg_catalog.count(*) AS changed, pg_catalog.sum(pg_catalog.octet_length((conductor_changed.*)::text)) AS size
+FROM conductor_changed) AS s LEFT JOIN conductor_changed ON s.changed <= {most} AND s.size <= {cap}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,7 @@ class PostgresDatabase:
         """Run a statement that the validator passed. Raises: QueryFailed."""
         values = parameters(statement.parameters, given)
         async with self._session("READ ONLY", org_id) as (connection, signed):
+            await own_functions.check(connection, statement)
             if statement.kind is StatementKind.EXPLAIN:
                 answer = await self._explained(connection, statement.sql, values, signed=signed)
             else:
@@ -112,16 +125,17 @@ class PostgresDatabase:
         more than `max_changed` rows. `rows` are those that it returns. Raises: QueryFailed."""
         values = parameters(statement.parameters, given)
         async with self._session("READ WRITE", org_id) as (connection, signed):
-            cursor = psycopg.AsyncRawCursor(connection)
-            await cursor.execute(statement.sql.encode(), values)
-            if cursor.rowcount > max_changed:
+            await own_functions.check(connection, statement)
+            if statement.returns:
+                answer = await self._changed_and_returned(connection, statement.sql, values, max_changed)
+            else:
+                cursor = await psycopg.AsyncRawCursor(connection).execute(statement.sql.encode(), values)
+                answer = Answer([], changed=cursor.rowcount)
+            if answer.changed is not None and answer.changed > max_changed:
                 raise refused(
-                    f"it would change {cursor.rowcount:,} rows, and a call changes {max_changed:,} at most: nothing was"
+                    f"it would change {answer.changed:,} rows, and a call changes {max_changed:,} at most: nothing was"
                     " changed; narrow its WHERE"
                 )
-            answer = Answer(await self._columns(connection, cursor.description), changed=cursor.rowcount)
-            if cursor.description is not None:
-                answer.add([list(row) for row in await cursor.fetchall()], self.caps)
             await connection.execute(b"COMMIT")
         return _labelled(answer, statement, signed=signed)
 
@@ -212,6 +226,26 @@ class PostgresDatabase:
                 " the URL that it prints"
             )
 
+    async def _changed_and_returned(
+        self, connection: _Connection, sql: str, values: Sequence[Any], max_changed: int
+    ) -> Answer:
+        """No rows where too many changed. Raises: QueryFailed where they are too long."""
+        cursor = psycopg.AsyncRawCursor(connection)
+        cap = self.caps.max_bytes
+        query = _RETURNED.format(change=sql, most=max_changed, cap=cap)
+        await cursor.execute(query.encode(), values)
+        rows = await cursor.fetchall()
+        changed, size = rows[0][0], int(rows[0][1] or 0)
+        answer = Answer((await self._columns(connection, cursor.description))[2:], changed=changed)
+        if changed <= max_changed and size > cap:
+            raise refused(
+                f"it would return {size:,} bytes, and a call brings back {cap:,} at most: nothing was changed; return"
+                " fewer columns"
+            )
+        if 0 < changed <= max_changed:
+            answer.add([list(row[2:]) for row in rows], self.caps)
+        return answer
+
     async def _selected(self, connection: _Connection, sql: str, values: Sequence[Any]) -> Answer:
         async with psycopg.AsyncRawServerCursor(connection, "conductor_shape") as shape:
             await shape.execute(sql.encode(), values)
@@ -221,6 +255,8 @@ class PostgresDatabase:
         query = _CUT.format(
             chosen="".join(f", CASE WHEN w.total <= {cap} THEN w.{name} END" for name in names),
             query=sql,
+            cap=cap,
+            size=" + ".join(_SIZE_OF_VALUE.format(name=name) for name in names) or "0",
             names=f" ({', '.join(names)})" if names else "",
             limit=self.caps.max_rows + 1,
         )

@@ -19,6 +19,7 @@ from conductor_ai.errors import InvalidInput, StorageError
 from conductor_ai.tools.sql import identity
 from conductor_ai.tools.sql.address import PostgresAddress, parse
 from conductor_ai.tools.sql.extra import require_extra
+from conductor_ai.tools.sql.own_functions import REVOKES
 from conductor_ai.tools.sql.policy import SQLPolicy, Table
 
 DEFAULT_ROLE = "conductor_sql"
@@ -92,7 +93,11 @@ class SandboxRole:
     def script(self) -> str:
         """The same as text for `psql`, with what else an administrator may want to know."""
         body = "".join(f"{statement};\n" for statement in self.statements())
-        return f"BEGIN;\n{body}COMMIT;\n{_ADVICE}"
+        return f"BEGIN;\n{body}COMMIT;\n{_ADVICE}{self.revokes()};\n"
+
+    def revokes(self) -> str:
+        """A query: what may be taken from the role, one statement a row."""
+        return REVOKES.format(role=_text(self.name)).strip()
 
     def _role(self) -> list[str]:
         role = _name(self.name)
@@ -158,9 +163,10 @@ class SandboxRole:
             raise InvalidInput(str(exc)) from exc
 
 
-def make(role: SandboxRole, admin_url: str) -> None:
+def make(role: SandboxRole, admin_url: str) -> list[str]:
     """Run the statements, all or none. Blocks: call it in a worker thread.
 
+    Returns: a REVOKE for each function of `public` that the role may call and that takes a row or acts as its owner.
     Raises: StorageError; InvalidInput for an address that is no Postgres; MissingExtra.
     """
     require_extra("making the role")
@@ -176,6 +182,7 @@ def make(role: SandboxRole, admin_url: str) -> None:
         ):
             for statement in role.statements():
                 connection.execute(statement.encode())
+            return [revoke for (revoke,) in connection.execute(role.revokes().encode()).fetchall()]
     except psycopg.Error as exc:
         said = (exc.diag.message_primary or str(exc) or type(exc).__name__).splitlines()[0]
         raise StorageError(
@@ -215,4 +222,6 @@ _ADVICE = """
 --   REVOKE TEMPORARY ON DATABASE name FROM PUBLIC;
 --   REVOKE CREATE ON SCHEMA public FROM PUBLIC;   (before Postgres 15)
 -- A view shows what its owner may see, unless it was made WITH (security_invoker = true).
+-- The functions of schema public that the role may call with a row, or that act as their owner: a name that could call
+-- one is refused; each line that this prints takes one away. Roles that need it are granted it by name first.
 """

@@ -2,8 +2,9 @@
 
 To PostgreSQL `x.f` and `f(x)` are the same where `x` has no column `f`: over `unnest(array['search_path']) as x` the
 words `x.current_setting` read a setting. That needs an `x` that is a plain value, which only a function in FROM makes;
-the rows of tables, subqueries and WITH are records, and no function that takes a record does harm. So the columns of
-each function in FROM are worked out, and another name behind its alias is refused.
+the rows of tables, subqueries and WITH are records, and no function of pg_catalog that takes a record does harm. So
+the columns of each function in FROM are worked out, and another name behind its alias is refused. Whether the database
+has functions of its own that take a record is for `own_functions` to ask, with all `names`.
 Source: PostgreSQL documentation, 4.2.6 "Function Calls" (functional and attribute notation), and tried on version 18.
 """
 
@@ -48,6 +49,11 @@ class RowColumns:
         if names[-1].startswith("pg_"):
             raise Refused(Rule.COLUMN, f"{shown('.'.join(names))} could call a function. Name a column.")
         self._used.append((names[-2], names[-1]))
+
+    @property
+    def names(self) -> set[str]:
+        """All that stand behind a dot."""
+        return {name for _, name in self._used}
 
     def check(self) -> None:
         """Raises: Refused for a name that is no column for sure."""

@@ -21,7 +21,9 @@ _WORKER = Path(__file__).with_name("sqlite_worker.py")
 _PASSED_ON = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _GRACE_S = 0.7
 """What the process has beyond the deadline, to start and to say so itself."""
-_LONGEST_REPLY = 64 << 20
+_BYTES_OF_A_CHARACTER = 4
+"""As JSON in ASCII has it, at most, for each byte of the cap."""
+_ROOM_FOR_NAMES = 1 << 20
 _MOST_CHARS = 500
 _MAIN = "main"
 _DENIED = ("prohibited", "not authorized", "authorization denied", "one statement at a time")
@@ -84,7 +86,8 @@ class SQLiteDatabase:
         is_over = False
         try:
             async with asyncio.timeout(self.caps.timeout_s + _GRACE_S):
-                reply = await _exchange(process, request)
+                longest = _BYTES_OF_A_CHARACTER * self.caps.max_bytes + _ROOM_FOR_NAMES
+                reply = await _exchange(process, request, longest)
                 if reply:
                     await process.wait()
                     is_over = True
@@ -110,7 +113,7 @@ class SQLiteDatabase:
         return QueryFailed(f"the database refused it: {error[:_MOST_CHARS]}")
 
 
-async def _exchange(process: asyncio.subprocess.Process, request: bytes) -> bytes:
+async def _exchange(process: asyncio.subprocess.Process, request: bytes, longest: int) -> bytes:
     """Its whole answer; nothing where it is longer than any."""
     assert process.stdin is not None and process.stdout is not None, "both are pipes"
     process.stdin.write(request)
@@ -118,7 +121,7 @@ async def _exchange(process: asyncio.subprocess.Process, request: bytes) -> byte
     reply = bytearray()
     while chunk := await process.stdout.read(1 << 16):
         reply += chunk
-        if len(reply) > _LONGEST_REPLY:
+        if len(reply) > longest:
             return b""
     return bytes(reply)
 

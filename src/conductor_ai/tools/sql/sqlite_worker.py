@@ -20,7 +20,9 @@ from urllib.parse import quote
 
 BUSY_S = 2.0
 _MEMORY_BYTES = 512 << 20
-_TEMP_FILE_BYTES = 256 << 20
+_HEAP_BYTES = 384 << 20
+_FILE_BYTES = 4 << 20
+"""The index of a write-ahead log is a file that a reader may have to make. A query makes none: it sorts in memory."""
 _OPCODES = 1000
 """How many steps of SQLite's machine pass between two looks at the clock."""
 
@@ -53,6 +55,7 @@ json_replace json_set json_tree json_type json_valid
 _FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
 _JSON_TABLES = frozenset({"json_each", "json_tree"})
 
+_LONGEST_NAME = 200
 _NO_QUERY = "not authorized: this is no query"
 _NO_COLUMN_TYPE = "null"
 _TYPES = {int: "integer", float: "real", str: "text", bytes: "blob"}
@@ -77,9 +80,14 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     connection.text_factory = lambda data: data.decode(errors="replace")
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
+    # A limit of files holds for each, and a query may sort in any number of them at once: memory is limited as a whole.
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA hard_heap_limit = {_HEAP_BYTES}")
     tables = {name.lower() for name in request["tables"]}
     if request["sql"] is None:
-        return {"tables": [_described(connection, name) for name in _present(connection, tables, request["only"])]}
+        return {
+            "tables": [_described(connection, name, tables) for name in _present(connection, tables, request["only"])]
+        }
     _restrict(connection, tables, request)
     return _rows(connection, request)
 
@@ -135,10 +143,10 @@ def _rows(connection: sqlite3.Connection, request: dict[str, Any]) -> dict[str, 
     cursor = connection.execute(request["sql"], request["params"])
     if cursor.description is None:
         return {"error": _NO_QUERY}
-    names = [column[0] for column in cursor.description]
+    names = [column[0][:_LONGEST_NAME] for column in cursor.description]
     types = [_NO_COLUMN_TYPE] * len(names)
     rows: list[list[Any]] = []
-    size, truncated_by = 0, None
+    size, truncated_by = len(json.dumps(names, ensure_ascii=False).encode()), None
     for row in cursor:
         for at, value in enumerate(row):
             if types[at] == _NO_COLUMN_TYPE and value is not None:
@@ -167,7 +175,7 @@ def _present(connection: sqlite3.Connection, tables: set[str], only: str | None)
     return [name for (name,) in found.fetchall() if name.lower() in wanted]
 
 
-def _described(connection: sqlite3.Connection, table: str) -> dict[str, Any]:
+def _described(connection: sqlite3.Connection, table: str, tables: set[str]) -> dict[str, Any]:
     columns = connection.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', (table,)).fetchall()
     (kind,) = connection.execute("SELECT type FROM sqlite_master WHERE name = ?", (table,)).fetchone()
     keys = [name for name, _, _, position in sorted(columns, key=lambda column: column[3]) if position]
@@ -183,7 +191,11 @@ def _described(connection: sqlite3.Connection, table: str) -> dict[str, Any]:
         ],
         "keys": [
             *([f"PRIMARY KEY ({', '.join(keys)})"] if keys else []),
-            *(f"FOREIGN KEY ({column}) REFERENCES {other}({key or 'its key'})" for column, other, key in references),
+            *(
+                f"FOREIGN KEY ({column}) REFERENCES {other}({key or 'its key'})"
+                for column, other, key in references
+                if other.lower() in tables
+            ),
         ],
     }
 
@@ -194,7 +206,7 @@ def _bound(timeout_s: float) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # The deadline is kept from outside. This one ends the work of a process whose owner died.
     _lower(resource.RLIMIT_CPU, math.ceil(timeout_s) + 2)
-    _lower(resource.RLIMIT_FSIZE, _TEMP_FILE_BYTES)
+    _lower(resource.RLIMIT_FSIZE, _FILE_BYTES)
     if sys.platform != "darwin":  # which refuses any value
         _lower(resource.RLIMIT_AS, _MEMORY_BYTES)
 

@@ -5,6 +5,7 @@ PostgreSQL's own parser reads the statement (pglast), so what is judged is what 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from conductor_ai.tools.sql import allowed
@@ -18,6 +19,7 @@ _CHANGES = {
     "UpdateStmt": StatementKind.UPDATE,
     "DeleteStmt": StatementKind.DELETE,
 }
+_NOT_FULL = "Name each function with its schema: pg_catalog.lower(x)."
 
 
 def validate_sql(sql: str, policy: SQLPolicy) -> Verdict:
@@ -28,12 +30,13 @@ def validate_sql(sql: str, policy: SQLPolicy) -> Verdict:
     try:
         reading = read(sql)
         kind, query = _query(reading)
-        judge = Judge(policy, allowed.NODES)
+        explained = kind is StatementKind.EXPLAIN
+        judge = Judge(policy, allowed.NODES, explained=explained)
         judge.hear(query)
+        sql = _with_full_names(reading.sql, judge, Judge(policy, allowed.NODES, explained=explained))
     except Refused as exc:
         return Verdict.refused(exc.rule, exc.reason)
-    statement = Statement(kind, reading.sql, tuple(sorted(judge.tables)), reading.parameters)
-    return Verdict(allowed=True, statement=statement)
+    return Verdict(allowed=True, statement=_statement(kind, sql, judge, reading))
 
 
 def validate_change(sql: str, policy: SQLPolicy) -> Verdict:
@@ -47,11 +50,53 @@ def validate_change(sql: str, policy: SQLPolicy) -> Verdict:
             raise Refused(Rule.STATEMENT, f"{_verb(reading)} is not INSERT, UPDATE or DELETE.")
         judge = Judge(policy, allowed.NODES_OF_A_CHANGE)
         judge.hear(reading.tree)
+        returns = _returned(reading.tree)
+        sql = _with_full_names(reading.sql, judge, Judge(policy, allowed.NODES_OF_A_CHANGE))
     except Refused as exc:
         return Verdict.refused(exc.rule, exc.reason)
+    statement = _statement(kind, sql, judge, reading)
+    effect = effect_of(reading.tree, reading.words, statement.tables)
+    return Verdict(allowed=True, statement=replace(statement, effect=effect, returns=returns))
+
+
+def _statement(kind: StatementKind, sql: str, judge: Judge, reading: Reading) -> Statement:
+    attributes, operators = tuple(sorted(judge.attributes)), tuple(sorted(judge.operators))
     tables = tuple(sorted(judge.tables))
-    effect = effect_of(reading.tree, reading.words, tables)
-    return Verdict(allowed=True, statement=Statement(kind, reading.sql, tables, reading.parameters, effect))
+    return Statement(kind, sql, tables, reading.parameters, attributes=attributes, operators=operators)
+
+
+def _with_full_names(sql: str, judge: Judge, again: Judge) -> str:
+    """`lower(x)` as `pg_catalog.lower(x)`: schema `public` may have a function of that name, for other arguments.
+
+    What came of it is judged `again`: no function may be left that is named without its schema.
+    Raises: Refused.
+    """
+    if not judge.calls:
+        return sql
+    from pglast.parser import ParseError, parse_sql
+
+    parts, end = list[str](), 0
+    for at in sorted(judge.calls):
+        parts += [sql[end:at], "pg_catalog."]
+        end = at
+    full = "".join([*parts, sql[end:]])
+    try:
+        tree: Any = parse_sql(full)[0].stmt
+    except ParseError as exc:
+        raise Refused(Rule.FUNCTION, _NOT_FULL) from exc
+    again.hear(tree.query if type(tree).__name__ == "ExplainStmt" else tree)
+    if again.calls:
+        raise Refused(Rule.FUNCTION, _NOT_FULL)
+    return full
+
+
+def _returned(tree: Any) -> bool:
+    """Whether a change brings back rows. Raises: Refused for more than columns, which could be of any length."""
+    clause = getattr(tree, "returningClause", None)  # the parser of version 18 has it, that of 17 the list itself
+    exprs = clause.exprs if clause is not None else getattr(tree, "returningList", None) or ()
+    if any(type(each.val).__name__ != "ColumnRef" for each in exprs):
+        raise Refused(Rule.CLAUSE, "RETURNING takes columns only. Ask for what is made of them with a query.")
+    return bool(exprs)
 
 
 def _query(reading: Reading) -> tuple[StatementKind, Any]:
