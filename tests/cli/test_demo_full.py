@@ -43,6 +43,7 @@ def test_it_asks_before_the_code_runs_and_goes_on_once_it_is_approved(console: C
     assert (folder / "gaps.csv").read_text().startswith("state,dealers,cars,expected,gap\n")
 
 
+@pytest.mark.slow
 def test_the_code_may_be_approved_beforehand(console: Console) -> None:
     ended = console("demo", "--full", "--yes", "--json")
     assert (ended.code, ended.json["status"]) == (0, "completed"), ended.err
