@@ -26,6 +26,7 @@ DONE_BY_CI = {
     ("CONTRIBUTING.md", '. "$(scripts/environment)/activate"\nruff check\nruff format --check\nmypy\nlint-imports\n'),
 }
 
+README = "README.md"
 PYTHON = [block for block in blocks() if block.language == "python" and not block.mark]
 DATA = [block for block in blocks() if block.language in ("json", "toml")]
 
@@ -53,7 +54,14 @@ def variables(tmp_path: Path) -> Iterator[dict[str, str]]:
         }
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=str)
+def those_of_the_readme_always(page: str) -> list[pytest.MarkDecorator]:
+    """All of them take minutes; what a newcomer meets first is run in every run of the tests."""
+    return [] if page == README else [pytest.mark.slow]
+
+
+@pytest.mark.parametrize(
+    "block", [pytest.param(one, id=str(one), marks=those_of_the_readme_always(one.page)) for one in PYTHON]
+)
 def test_python_runs_standing_alone(block: Block, workshop: Path, variables: dict[str, str]) -> None:
     script = workshop / "snippet.py"
 
@@ -64,7 +72,10 @@ def test_python_runs_standing_alone(block: Block, workshop: Path, variables: dic
     assert (ended.returncode, ended.stderr) == (0, ""), f"{block}: {ended.stderr}"
 
 
-@pytest.mark.parametrize(("page", "in_order"), shell_pages().items(), ids=shell_pages())
+@pytest.mark.parametrize(
+    ("page", "in_order"),
+    [pytest.param(*one, id=one[0], marks=those_of_the_readme_always(one[0])) for one in shell_pages().items()],
+)
 def test_the_commands_of_a_page_run_in_order(
     page: str, in_order: list[Block], workshop: Path, variables: dict[str, str]
 ) -> None:
