@@ -107,6 +107,13 @@ class RedisLink:
         except FAILURES as exc:
             await self._failed(exc)
             raise StoreUnavailable(in_words(exc)) from exc
+        except AttributeError as exc:
+            # What asyncio of Python 3.12 and 3.13 says of a write to a connection that was lost at that moment.
+            if exc.name != "_add_writer":
+                raise
+            lost = ConnectionResetError("Connection lost")
+            await self._failed(lost)
+            raise StoreUnavailable(in_words(lost)) from exc
 
     async def _failed(self, exc: BaseException) -> None:
         if isinstance(exc, failures.ResponseError):
